@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Disk` and `File`: the only way engine code touches files, so that the real code also runs under a simulator.
+
+Paths are relative to the disk's root, with `/`. Errors are `OSError` as the kernel gives them; callers turn ENOSPC into `NoSpace`.
+A new or renamed name is durable only after `sync_dir` of its folder; bytes only after `fdatasync` of the file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from stargate.errors import Unavailable
+
+Buffer = bytes | bytearray | memoryview
+
+IOV_MAX = 1024
+
+
+class File(Protocol):
+    """An open file. Reads may come back short only at the end of the file; writes are whole or raise."""
+
+    def pread(self, length: int, offset: int) -> bytes: ...
+
+    def preadv(self, buffers: Sequence[bytearray | memoryview], offset: int) -> int: ...
+
+    def pwritev(self, buffers: Sequence[Buffer], offset: int) -> int: ...
+
+    def fdatasync(self) -> None: ...
+
+    def size(self) -> int: ...
+
+    def truncate(self, size: int) -> None: ...
+
+    def punch(self, offset: int, length: int) -> None: ...
+
+    def fileno(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class Disk(Protocol):
+    """A folder tree."""
+
+    def open(self, path: str, *, create: bool = False, read_only: bool = False) -> File: ...
+
+    def exists(self, path: str) -> bool: ...
+
+    def list(self, path: str) -> list[str]: ...
+
+    def mkdir(self, path: str) -> None: ...
+
+    def rename(self, source: str, target: str) -> None: ...
+
+    def unlink(self, path: str) -> None: ...
+
+    def sync_dir(self, path: str) -> None: ...
+
+    def free_bytes(self) -> int: ...
+
+    def lock(self, path: str) -> File: ...
+
+
+def write_atomic(disk: Disk, path: str, data: bytes) -> None:
+    """Replace `path` by `data`: temp file, fdatasync, rename, folder fsync. After a crash either the old or the new bytes are there."""
+    temp = path + ".tmp"
+    file = disk.open(temp, create=True)
+    try:
+        file.truncate(0)
+        file.pwritev([data], 0)
+        file.fdatasync()
+    finally:
+        file.close()
+    disk.rename(temp, path)
+    disk.sync_dir(os.path.dirname(path))
+
+
+class OsFile:
+    """`File` over a descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def pread(self, length: int, offset: int) -> bytes:
+        return os.pread(self._fd, length, offset)
+
+    def preadv(self, buffers: Sequence[bytearray | memoryview], offset: int) -> int:
+        return os.preadv(self._fd, buffers, offset)
+
+    def pwritev(self, buffers: Sequence[Buffer], offset: int) -> int:
+        total = sum(len(b) for b in buffers)
+        if len(buffers) <= IOV_MAX:
+            done = os.pwritev(self._fd, buffers, offset)
+            if done == total:
+                return total
+            return self._finish(buffers, offset, done, total)
+        return self._finish(buffers, offset, 0, total)
+
+    def _finish(self, buffers: Sequence[Buffer], offset: int, done: int, total: int) -> int:
+        """The rest after a short write (a signal, or the last bytes before a full disk) or a long vector."""
+        rest = [memoryview(b).cast("B") for b in buffers]
+        written = done
+        while written < total:
+            skip = done
+            while skip and skip >= len(rest[0]):
+                skip -= len(rest.pop(0))
+            if skip:
+                rest[0] = rest[0][skip:]
+            done = os.pwritev(self._fd, rest[:IOV_MAX], offset + written)
+            written += done
+        return total
+
+    def fdatasync(self) -> None:
+        os.fdatasync(self._fd)
+
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._fd, size)
+
+    def punch(self, offset: int, length: int) -> None:
+        _punch_hole(self._fd, offset, length)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class OsDisk:
+    """`Disk` over a real folder."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self.root.mkdir(parents=True, exist_ok=True)
+
+    def _path(self, path: str) -> str:
+        return os.path.join(self.root, path)
+
+    def open(self, path: str, *, create: bool = False, read_only: bool = False) -> OsFile:
+        flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR) | (os.O_CREAT if create else 0)
+        return OsFile(os.open(self._path(path), flags, 0o600))
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(self._path(path))
+
+    def list(self, path: str) -> list[str]:
+        return sorted(os.listdir(self._path(path)))
+
+    def mkdir(self, path: str) -> None:
+        os.makedirs(self._path(path), mode=0o700, exist_ok=True)
+
+    def rename(self, source: str, target: str) -> None:
+        os.rename(self._path(source), self._path(target))
+
+    def unlink(self, path: str) -> None:
+        os.unlink(self._path(path))
+
+    def sync_dir(self, path: str) -> None:
+        fd = os.open(self._path(path), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def free_bytes(self) -> int:
+        stat = os.statvfs(self.root)
+        return stat.f_bavail * stat.f_frsize
+
+    def lock(self, path: str) -> OsFile:
+        """Take `path` for this process alone; raises Unavailable when another process holds it."""
+        file = self.open(path, create=True)
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            file.close()
+            raise Unavailable(f"{self._path(path)} is in use by another process; stop that one first") from exc
+        return file
+
+
+_FALLOC_FL_KEEP_SIZE = 0x01
+_FALLOC_FL_PUNCH_HOLE = 0x02
+
+
+def _punch_hole(fd: int, offset: int, length: int) -> None:
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    mode = ctypes.c_int(_FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE)
+    if libc.fallocate(ctypes.c_int(fd), mode, ctypes.c_int64(offset), ctypes.c_int64(length)) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
