@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Orders to the engine: JSON lines over a unix socket."""
