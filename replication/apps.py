@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Django app."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class ReplicationConfig(AppConfig):
+    """Remote sites, transfers and the leader."""
+
+    name = "replication"
+    verbose_name = "Replication"
+    default_auto_field = "django.db.models.BigAutoField"
