@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ASGI entry point of the web process."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "prism.settings")
+
+application = get_asgi_application()

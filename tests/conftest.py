@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of all tests: a real Postgres and a real Redis, started once and only when a test needs them.
+
+`db` of pytest-django reaches Postgres by itself. `database_url` and `redis_url` are for processes that a test starts.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from prism.runtime.layout import database_url as make_database_url
+from prism.runtime.layout import redis_url as make_redis_url
+from prism.runtime.postgres import Postgres
+from prism.runtime.postgres import environment as postgres_environment
+from prism.runtime.redis_server import RedisServer
+
+_START_DEADLINE_SECONDS = 60
+
+
+@contextmanager
+def running(
+    command: list[str], log: Path, is_ready: Callable[[], bool], *, stop: signal.Signals, env: dict[str, str]
+) -> Iterator[None]:
+    """Run a server until the block ends; fail with its log when it does not become ready."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=env, cwd="/", start_new_session=True)
+        try:
+            deadline = time.monotonic() + _START_DEADLINE_SECONDS
+            while not is_ready():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail(f"{command[0]} did not start:\n{log.read_text()[-2000:]}")
+                time.sleep(0.02)
+            yield
+        finally:
+            process.send_signal(stop)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@pytest.fixture(scope="session")
+def servers_dir() -> Iterator[Path]:
+    """A short folder (unix sockets) for the servers of this test session."""
+    folder = Path(tempfile.mkdtemp(prefix="pt-", dir="/tmp"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def pg(servers_dir: Path) -> Iterator[Postgres]:
+    """A running Postgres for the test session."""
+    server = Postgres(data=servers_dir / "postgres", sockets=servers_dir / "pg", durable=False)
+    command = server.command(server.prepare())
+    log = servers_dir / "postgres.log"
+    with running(command, log, server.is_ready, stop=signal.SIGINT, env=postgres_environment()):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def database_url(pg: Postgres, django_db_setup: None) -> str:
+    """URL of the (migrated) test database, for child processes; use with `transactional_db`."""
+    from django.conf import settings
+
+    return make_database_url(pg.sockets.parent, database=settings.DATABASES["default"]["NAME"])
+
+
+@pytest.fixture(scope="session")
+def redis_server(servers_dir: Path) -> Iterator[RedisServer]:
+    server = RedisServer(data=servers_dir / "redis", socket=servers_dir / "redis.sock", durable=False)
+    command = server.command(server.prepare())
+    with running(command, servers_dir / "redis.log", server.is_ready, stop=signal.SIGTERM, env=dict(os.environ)):
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """URL of an empty Redis database."""
+    import redis
+
+    url = make_redis_url(redis_server.socket.parent)
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(pg: Postgres, django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """Point Django at the session's Postgres just before pytest-django makes its test database."""
+    from django.db import connections
+
+    connections["default"].settings_dict.update(NAME="postgres", USER="prism", HOST=str(pg.sockets), PORT="")
