@@ -53,7 +53,9 @@ def normalise_code(typed: str) -> str:
     """The 16 symbols of a typed code (case, spaces, dashes, O/I/L forgiven); raises InvalidArgument when it cannot be one."""
     text = typed[:64].strip().upper().translate(_READ_AS)
     if len(text) != CODE_CHARS or any(c not in ALPHABET for c in text):
-        raise InvalidArgument("a pairing code has four groups of four letters or digits; read it again on the other site")
+        raise InvalidArgument(
+            "a pairing code has four groups of four letters or digits; read it again on the other site"
+        )
     return text
 
 
@@ -74,7 +76,14 @@ def pairing_proof_from_key(
     if len(nonces.server) != NONCE_BYTES or len(nonces.client) != NONCE_BYTES:
         raise InvalidArgument("a pairing nonce has the wrong length; start the pairing again")
     mac = hmac.new(key, digestmod=hashlib.sha256)
-    parts = (_LABEL, role.encode(), server_fingerprint.encode(), client_fingerprint.encode(), nonces.server, nonces.client)
+    parts = (
+        _LABEL,
+        role.encode(),
+        server_fingerprint.encode(),
+        client_fingerprint.encode(),
+        nonces.server,
+        nonces.client,
+    )
     for part in parts:
         mac.update(len(part).to_bytes(4, "big"))
         mac.update(part)
