@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the landing page knows. A fixed number of queries, whatever the number of domains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Case, IntegerField, Max, Value, When
+
+from dataprotection.choices import SnapshotState, StaleState
+from dataprotection.models import ProtectionDomain, Snapshot
+from dataprotection.states import Phase
+from prism.core.choices import Severity, TaskState
+from prism.core.engine import engine
+from prism.core.exceptions import Refused
+from prism.core.models import Alert, Task
+from replication.choices import Direction
+from replication.models import RemoteSite, Replication
+from replication.states import ReplicationState
+from stargate.errors import StargateError
+
+PROBLEMS_MAX = 20
+DOMAINS_MAX = 100
+TASKS_MAX = 10
+
+_BY_SEVERITY = Case(
+    When(severity=Severity.CRITICAL, then=Value(0)), When(severity=Severity.WARNING, then=Value(1)),
+    default=Value(2), output_field=IntegerField(),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a domain can be recovered, and to when. `at` None: not there yet."""
+
+    site: str
+    at: datetime | None
+
+
+@dataclass(frozen=True)
+class DomainLine:
+    """One domain's answer to "can I restore, and from when"."""
+
+    domain: ProtectionDomain
+    here: datetime | None
+    elsewhere: list[Point]
+
+    @property
+    def problem(self) -> str:
+        """State word of what is wrong with the domain itself, or nothing."""
+        if self.domain.phase == Phase.NEEDS_OPERATOR:
+            return "needs_operator"
+        return self.domain.stale_state if self.domain.stale_state != StaleState.NONE else ""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """The engine's space; `error` says why it is unknown."""
+
+    figures: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def used_per_mille(self) -> int:
+        """Stored of stored + free, 0..1000."""
+        stored, free = self.figures.get("stored_bytes") or 0, self.figures.get("free_bytes") or 0
+        return int(stored * 1000 / (stored + free)) if stored + free else 0
+
+
+@dataclass(frozen=True)
+class HomePage:
+    """Everything the landing page shows."""
+
+    alerts: list[Alert]
+    domains: list[DomainLine]
+    tasks: list[Task]
+    sites: list[RemoteSite]
+    usage: Usage
+
+
+def usage() -> Usage:
+    """Asked of the engine each time; a silent engine is shown, not an error page."""
+    try:
+        return Usage(dict(engine().usage()))
+    except (Refused, StargateError, OSError) as error:
+        return Usage(error=str(error) or "The block engine does not answer.")
+
+
+def _newest_here() -> dict[UUID | None, datetime]:
+    usable = Snapshot.objects.filter(state__in=[SnapshotState.AVAILABLE, SnapshotState.RETAIN_FOREVER], hidden_base=False)
+    return dict(usable.values_list("domain_id").annotate(newest=Max("created_at")))
+
+
+def _newest_elsewhere() -> dict[UUID, list[Point]]:
+    arrived = Replication.objects.filter(state=ReplicationState.SUCCEEDED, direction=Direction.OUT)
+    points: dict[UUID, list[Point]] = {}
+    for domain, site, at in arrived.values_list("domain_uuid", "site__name").annotate(newest=Max("snapshot_created_at")).order_by("site__name"):
+        points.setdefault(domain, []).append(Point(site, at))
+    return points
+
+
+def _domains() -> list[DomainLine]:
+    here, elsewhere = _newest_here(), _newest_elsewhere()
+    lines = []
+    domains = ProtectionDomain.objects.prefetch_related("schedules__remotes__site").order_by("name")
+    for domain in domains[:DOMAINS_MAX]:
+        points = {point.site: point for point in elsewhere.get(domain.pk, [])}
+        for schedule in domain.schedules.all():
+            for remote in schedule.remotes.all():
+                points.setdefault(remote.site.name, Point(remote.site.name, None))
+        lines.append(DomainLine(domain, here.get(domain.pk), [points[name] for name in sorted(points)]))
+    return lines
+
+
+def home_page() -> HomePage:
+    """Read it all."""
+    open_alerts = Alert.objects.filter(resolved_at__isnull=True).order_by(_BY_SEVERITY, "-raised_at")
+    running = Task.objects.filter(state__in=[TaskState.QUEUED, TaskState.RUNNING]).order_by("-created_at")
+    return HomePage(
+        alerts=list(open_alerts[:PROBLEMS_MAX]),
+        domains=_domains(),
+        tasks=list(running[:TASKS_MAX]),
+        sites=list(RemoteSite.objects.all()),
+        usage=usage(),
+    )

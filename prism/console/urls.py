@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Addresses of the shell."""
+
+from django.urls import path
+
+from prism.console.views import account, home, notices, tasks, tokens
+
+app_name = "console"
+
+urlpatterns = [
+    path("", home.home, name="home"),
+    path("bar/", home.bar, name="bar"),
+    path("login/", account.sign_in, name="sign-in"),
+    path("logout/", account.sign_out, name="sign-out"),
+    path("theme/", account.theme, name="theme"),
+    path("tasks/", tasks.tasks, name="tasks"),
+    path("tasks/<uuid:uuid>/", tasks.task, name="task"),
+    path("alerts/", notices.alerts, name="alerts"),
+    path("alerts/<int:pk>/acknowledge/", notices.acknowledge, name="alert-acknowledge"),
+    path("alerts/<int:pk>/resolve/", notices.resolve, name="alert-resolve"),
+    path("events/", notices.events, name="events"),
+    path("audit/", notices.audit, name="audit"),
+    path("tokens/", tokens.tokens, name="tokens"),
+    path("tokens/new/", tokens.create, name="token-new"),
+    path("tokens/<int:pk>/revoke/", tokens.revoke, name="token-revoke"),
+]

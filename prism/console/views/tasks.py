@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Long work: the list with live progress, and one task with its children."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+
+from prism.core.choices import TaskState
+from prism.core.models import Task
+from prism.webkit.access import reader
+from prism.webkit.pages import is_fragment, show
+from prism.webkit.tables import table
+
+SORTS = {"task": "kind", "object": "object_name", "state": "state", "created": "created_at", "finished": "finished_at", "by": "actor"}
+
+
+@reader
+def tasks(request: HttpRequest) -> HttpResponse:
+    """All tasks, newest first; `state` of the address filters."""
+    rows = Task.objects.all()
+    state = request.GET.get("state", "")
+    if state in TaskState.values:
+        rows = rows.filter(state=state)
+    listed = table(request, rows, sorts=SORTS, default="-created", search=("kind", "object_name", "actor", "message"))
+    template = "console/_tasks.html" if is_fragment(request) else "console/tasks.html"
+    return show(request, template, {"nav": "Tasks", "table": listed, "state": state, "states": TaskState.choices})
+
+
+@reader
+def task(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """One task."""
+    found = get_object_or_404(Task.objects.select_related("parent"), pk=uuid)
+    template = "console/_task.html" if is_fragment(request) else "console/task.html"
+    return show(request, template, {"nav": "Tasks", "task": found, "children": found.children.order_by("created_at")[:100]})

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may see and who may act: the one place that says it for the console.
+
+Everybody signed in may read. Superusers and members of the group `operator` may act. Everybody else is sent to the sign-in page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+OPERATOR_GROUP = "operator"
+READ_ONLY_REASON = f"You are signed in with read-only rights. Ask an administrator to add you to the group “{OPERATOR_GROUP}”."
+
+View = Callable[..., HttpResponseBase]
+
+
+def may_act(request: HttpRequest) -> bool:
+    """Whether this user may give orders; asked once per request."""
+    cached = getattr(request, "_may_act", None)
+    if cached is None:
+        user = request.user
+        cached = bool(
+            user.is_active and (user.is_superuser or (user.pk and user.groups.filter(name=OPERATOR_GROUP).exists()))
+        )
+        request._may_act = cached  # type: ignore[attr-defined]
+    return bool(cached)
+
+
+def reader(view: View) -> View:
+    """A page that every signed-in user may read."""
+    return login_required(view)
+
+
+def operator(view: View) -> View:
+    """A page or order for those who may act; others get 403 with the reason, whatever the method."""
+
+    @login_required
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not may_act(request):
+            raise PermissionDenied(READ_ONLY_REASON)
+        return view(request, *args, **kwargs)
+
+    return guarded

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sort, search and pages of every table: all state is in the address, so that any view of a table can be linked to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from django.core.paginator import Page, Paginator
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+
+PAGE_ROWS = 20
+SEARCH_CHARACTERS_MAX = 100
+
+
+@dataclass(frozen=True)
+class Table:
+    """One page of rows and the links around it. `prefix` keeps two tables of one page apart in the address."""
+
+    page: Page[Any]
+    query: str
+    sort: str
+    prefix: str
+    params: Mapping[str, str]
+
+    @property
+    def rows(self) -> Sequence[Any]:
+        """The rows of this page."""
+        return self.page.object_list
+
+    @property
+    def count(self) -> int:
+        """Rows on all pages."""
+        return self.page.paginator.count
+
+    def link(self, **changes: str | int | None) -> str:
+        """The present address with some parameters of this table changed; None removes one."""
+        merged = dict(self.params)
+        for key, value in changes.items():
+            merged.pop(self.prefix + key, None)
+            if value is not None and value != "":
+                merged[self.prefix + key] = str(value)
+        return "?" + urlencode(merged)
+
+    def sort_link(self, column: str) -> str:
+        """Sort by `column`; the other way round when it is sorted already."""
+        return self.link(sort=f"-{column}" if self.sort == column else column, page=None)
+
+    def arrow(self, column: str) -> str:
+        """The direction shown in the header of `column`, or nothing."""
+        return "▲" if self.sort == column else "▼" if self.sort == f"-{column}" else ""
+
+    @property
+    def previous_link(self) -> str | None:
+        """Address of the page before, None on the first."""
+        return self.link(page=self.page.previous_page_number()) if self.page.has_previous() else None
+
+    @property
+    def next_link(self) -> str | None:
+        """Address of the page after, None on the last."""
+        return self.link(page=self.page.next_page_number()) if self.page.has_next() else None
+
+    @property
+    def kept(self) -> list[tuple[str, str]]:
+        """Parameters that a search form must carry along."""
+        own = {self.prefix + "q", self.prefix + "page"}
+        return [(key, value) for key, value in self.params.items() if key not in own]
+
+
+def table(
+    request: HttpRequest,
+    rows: QuerySet[Any],
+    *,
+    sorts: Mapping[str, str],
+    default: str,
+    search: Sequence[str] = (),
+    prefix: str = "",
+    page_rows: int = PAGE_ROWS,
+) -> Table:
+    """`sorts` maps column words of the address to ORM fields; anything else in the address is ignored."""
+    query = request.GET.get(prefix + "q", "")[:SEARCH_CHARACTERS_MAX].replace("\x00", "").strip()
+    if query and search:
+        wanted = Q()
+        for field in search:
+            wanted |= Q(**{f"{field}__icontains": query})
+        rows = rows.filter(wanted)
+    sort = request.GET.get(prefix + "sort", "")
+    if sort.removeprefix("-") not in sorts:
+        sort = default
+    minus = "-" if sort.startswith("-") else ""
+    rows = rows.order_by(minus + sorts[sort.removeprefix("-")], f"{minus}pk")
+    page = Paginator(rows, page_rows).get_page(request.GET.get(prefix + "page"))
+    return Table(page, query, sort, prefix, {key: request.GET[key] for key in request.GET})

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the console adds on top of plain HTML: dialogs, paused polling, one submit per press, copy, zone.
+// Every page reads and posts without this file.
+(function () {
+  "use strict";
+
+  const dialog = document.getElementById("dialog");
+
+  // The zone of the browser, for the times the server writes. One cookie, no personal data.
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if (zone && !document.cookie.includes("prism_zone=" + encodeURIComponent(zone))) {
+    document.cookie = "prism_zone=" + encodeURIComponent(zone) + ";path=/;max-age=31536000;samesite=lax" +
+      (location.protocol === "https:" ? ";secure" : "");
+  }
+
+  // Dialogs: htmx loads the page's dialog form into #dialog, the browser's own <dialog> does the rest.
+  document.addEventListener("htmx:afterSwap", function (event) {
+    if (!dialog || event.detail.target !== dialog || !dialog.firstElementChild) { return; }
+    if (!dialog.open) { dialog.showModal(); }
+    const first = dialog.querySelector("[aria-invalid=true], [autofocus], .cancel");
+    if (first) { first.focus(); }
+  });
+  if (dialog) {
+    dialog.addEventListener("close", function () { dialog.replaceChildren(); });
+    dialog.addEventListener("click", function (event) {
+      const inside = event.target.closest("[data-close]");
+      if (inside) { event.preventDefault(); dialog.close(); }
+    });
+  }
+
+  // A hidden tab asks for nothing; an open menu, dialog or half-filled form is not swapped away under the hand.
+  document.addEventListener("htmx:beforeRequest", function (event) {
+    const element = event.detail.elt;
+    if (!element.hasAttribute("data-poll")) { return; }
+    const typing = element.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
+    if (document.hidden || typing || (dialog && dialog.open)) { event.preventDefault(); }
+  });
+
+  // One press, one order: the button goes busy; a refused form (422) brings a fresh one.
+  document.addEventListener("submit", function (event) {
+    const form = event.target;
+    if (form.dataset.sent) { event.preventDefault(); event.stopImmediatePropagation(); return; }
+    if (form.method.toLowerCase() !== "post" || form.hasAttribute("data-again")) { return; }
+    form.dataset.sent = "1";
+    form.querySelectorAll("button[type=submit], button:not([type])").forEach(function (b) { b.classList.add("busy-now"); });
+  }, true);
+  function release() {
+    document.querySelectorAll("form[data-sent]").forEach(function (form) {
+      delete form.dataset.sent;
+      form.querySelectorAll(".busy-now").forEach(function (b) { b.classList.remove("busy-now"); });
+    });
+  }
+  window.addEventListener("pageshow", release);
+  document.addEventListener("htmx:sendError", release);
+  document.addEventListener("htmx:responseError", release);
+
+  document.addEventListener("click", function (event) {
+    const copy = event.target.closest("[data-copy]");
+    if (copy && navigator.clipboard) {
+      navigator.clipboard.writeText(copy.dataset.copy).then(function () {
+        copy.setAttribute("aria-label", "Copied");
+        copy.classList.add("good");
+      });
+    }
+    document.querySelectorAll("details.menu[open]").forEach(function (menu) {
+      if (!menu.contains(event.target)) { menu.removeAttribute("open"); }
+    });
+  });
+
+  // Count of ticked rows in "Protect Selected Entities (n)"; "select all" boxes.
+  document.addEventListener("change", function (event) {
+    const box = event.target;
+    if (!(box instanceof HTMLInputElement)) { return; }
+    const form = box.form;
+    if (box.dataset.all && form) {
+      form.querySelectorAll("input[name=" + box.dataset.all + "]").forEach(function (b) { b.checked = box.checked; });
+    }
+    if (form) {
+      form.querySelectorAll("[data-count]").forEach(function (out) {
+        out.textContent = form.querySelectorAll("input[name=" + out.dataset.count + "]:checked").length;
+      });
+    }
+  });
+
+  document.addEventListener("keydown", function (event) {
+    if (event.key === "Escape") {
+      document.querySelectorAll("details.menu[open]").forEach(function (menu) { menu.removeAttribute("open"); });
+    }
+    if (event.key === "/" && !event.target.matches("input, textarea, select")) {
+      const search = document.querySelector("input[type=search]");
+      if (search) { event.preventDefault(); search.focus(); }
+    }
+  });
+}());
