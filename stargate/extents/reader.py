@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading extents: locate, pread, verify. Works in any process; nothing here writes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import NamedTuple
+
+from stargate.errors import DamagedData, InvalidArgument
+from stargate.extents import format as ef
+from stargate.extents import nodes
+from stargate.extents.egroups import EgroupFiles
+from stargate.extents.format import ZERO_HASH, Codec, Kind
+from stargate.extents.index import Index, Location
+from stargate.fs.disk import Disk, File
+from stargate.units import BLOCK_BYTES, MiB
+
+OPENED_MAX = 65536
+"""Verified headers kept (some 400 bytes each)."""
+
+DECOMPRESSED_MAX_BYTES = 16 * MiB
+NODES_MAX_BYTES = 64 * MiB
+
+
+class _Opened(NamedTuple):
+    """A located extent whose header was verified."""
+
+    file: File
+    payload_at: int
+    location: Location
+    crcs: bytes
+
+
+class ByteCache:
+    """LRU of immutable bytes by hash, bounded in bytes; safe between threads."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._used = 0
+        self._items: OrderedDict[bytes, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: bytes) -> bytes | None:
+        with self._lock:
+            found = self._items.get(key)
+            if found is not None:
+                self._items.move_to_end(key)
+            return found
+
+    def put(self, key: bytes, value: bytes) -> None:
+        with self._lock:
+            if key in self._items:
+                return
+            self._items[key] = value
+            self._used += len(value)
+            while self._used > self._limit:
+                self._used -= len(self._items.popitem(last=False)[1])
+
+
+class ExtentReader:
+    """Verified reads by hash. A wrong or punched place is looked up again once, then it is DamagedData."""
+
+    def __init__(self, disk: Disk, index: Index, *, read_only: bool = True) -> None:
+        self.disk = disk
+        self.index = index
+        self.files = EgroupFiles(disk, read_only=read_only)
+        self._store_id: bytes | None = None
+        self._opened: dict[bytes, _Opened] = {}
+        self._opened_lock = threading.Lock()
+        self._decompressed = ByteCache(DECOMPRESSED_MAX_BYTES)
+        self._nodes = ByteCache(NODES_MAX_BYTES)
+
+    def read_chunk(self, digest: bytes) -> bytes:
+        """All bytes of a chunk, CRC verified. The zero hash has no size of its own: InvalidArgument."""
+        return self._read_plain(digest, Kind.CHUNK)
+
+    def read_blocks(self, digest: bytes, first_block: int, count: int) -> bytes:
+        """`count` 4-KiB blocks of a chunk; of a raw one only these are read and verified."""
+        if first_block < 0 or count < 1 or (first_block + count) * BLOCK_BYTES > ef.CHUNK_BYTES_MAX:
+            raise InvalidArgument(f"blocks {first_block}+{count} are outside of a chunk")
+        if digest == ZERO_HASH:
+            return bytes(count * BLOCK_BYTES)
+        opened = self._opened.get(digest) or self._open(digest)
+        if (first_block + count) * BLOCK_BYTES > opened.location.size_bytes:
+            raise InvalidArgument(f"blocks {first_block}+{count} are outside of the chunk")
+        if opened.location.codec == Codec.RAW:
+            data = self._pread(opened, first_block * BLOCK_BYTES, count * BLOCK_BYTES)
+            if data is not None and ef.check_blocks(data, opened.crcs, first_block):
+                return data
+            self._forget(digest)
+        plain = self.read_chunk(digest)
+        return plain[first_block * BLOCK_BYTES : (first_block + count) * BLOCK_BYTES]
+
+    def read_node(self, digest: bytes) -> bytes:
+        """Payload of a leaf, inner node or root; its own bounds are checked, its place in a tree is the caller's to check."""
+        found = self._nodes.get(digest)
+        if found is None:
+            found = self._read_plain(digest, None)
+            self._nodes.put(digest, found)
+        return found
+
+    def raw(self, digest: bytes) -> tuple[int, bytes, int]:
+        """(codec, payload, uncompressed bytes) as stored, CRC verified, for shipping."""
+        opened, payload = self._payload(digest)
+        return opened.location.codec, payload, opened.location.size_bytes
+
+    def kind(self, digest: bytes) -> int:
+        """Kind of a present extent. Raises MissingExtent."""
+        return self._locate(digest).kind
+
+    def verify(self, digest: bytes) -> None:
+        """Read everything from the disk and compare the full hash. Raises DamagedData."""
+        self._forget(digest)
+        opened, payload = self._payload(digest)
+        location = opened.location
+        if ef.digest_of(location.kind, ef.decode(location.codec, payload, location.size_bytes)) != digest:
+            raise DamagedData(f"extent {digest.hex()} does not have its hash")
+
+    def close(self) -> None:
+        self.files.close()
+        self.index.close()
+
+    def _read_plain(self, digest: bytes, kind: int | None) -> bytes:
+        found = self._decompressed.get(digest) if kind == Kind.CHUNK else None
+        if found is not None:
+            return found
+        opened, payload = self._payload(digest)
+        location = opened.location
+        if (location.kind == Kind.CHUNK) != (kind == Kind.CHUNK):
+            raise DamagedData(f"extent {digest.hex()} is of kind {location.kind}")
+        plain = ef.decode(location.codec, payload, location.size_bytes)
+        if location.kind != Kind.CHUNK:
+            nodes.level_of(location.kind, plain)
+        elif location.codec != Codec.RAW:
+            self._decompressed.put(digest, plain)
+        return plain
+
+    def _payload(self, digest: bytes) -> tuple[_Opened, bytes]:
+        """Verified stored bytes. A remembered place may have been swept and stored anew, hence the second look-up."""
+        remembered = self._opened.get(digest)
+        for opened in (remembered, None) if remembered else (None,):
+            if opened is None:
+                opened = self._open(digest)
+            data = self._pread(opened, 0, opened.location.stored_bytes)
+            if data is not None and ef.check_blocks(data, opened.crcs, 0):
+                return opened, data
+            self._forget(digest)
+        raise DamagedData(f"extent {digest.hex()} is damaged on disk")
+
+    def _pread(self, opened: _Opened, offset: int, length: int) -> bytes | None:
+        """Bytes of a payload, or None when they cannot be read in full."""
+        try:
+            data = opened.file.pread(length, opened.payload_at + offset)
+        except OSError:
+            return None
+        return data if len(data) == length else None
+
+    def _forget(self, digest: bytes) -> None:
+        with self._opened_lock:
+            self._opened.pop(digest, None)
+
+    def _locate(self, digest: bytes) -> Location:
+        location = self.index.get(digest)
+        if location is None:
+            raise ef.MissingExtent(f"extent {digest.hex()} is not in the index; rebuild the index")
+        return location
+
+    def _open(self, digest: bytes) -> _Opened:
+        """Locate an extent and verify its header against the index and the wanted hash."""
+        if digest == ZERO_HASH:
+            raise InvalidArgument("the zero hash names a hole; its size is the caller's")
+        location = self._locate(digest)
+        length = ef.HEADER_BYTES + ef.table_bytes(min(location.stored_bytes, ef.CHUNK_BYTES_MAX))
+        self._before_read(location)
+        data = self.files.read(location.egroup, location.offset, length)
+        header = ef.parse_header(data, self.store_id, location.egroup, location.offset)
+        agreed = (header.kind, header.codec, header.level, header.size_bytes, header.stored_bytes, header.digest)
+        if agreed != (location.kind, location.codec, location.level, location.size_bytes, location.stored_bytes, digest):
+            raise ef.MissingExtent(f"the index is wrong about extent {digest.hex()}; rebuild the index")
+        opened = _Opened(self.files.file(location.egroup), location.offset + length, location, header.crcs)
+        with self._opened_lock:
+            while len(self._opened) >= OPENED_MAX:
+                del self._opened[next(iter(self._opened))]
+            self._opened[digest] = opened
+        return opened
+
+    def _before_read(self, location: Location) -> None:
+        """Hook of the writing store: bytes still held back must be written first."""
+
+    @property
+    def store_id(self) -> bytes:
+        """Random identity of this store, part of every header's checksum. Raises DamagedData when no egroup tells it."""
+        if self._store_id is None:
+            self._store_id = self.files.store_id()
+        if self._store_id is None:
+            raise DamagedData("no extent group has a readable header")
+        return self._store_id
