@@ -15,6 +15,7 @@ from enum import IntEnum
 from typing import ClassVar, NamedTuple, Protocol, Self, TypeVar
 
 from stargate.errors import PeerProtocol
+from stargate.extents.format import Codec, Kind
 from stargate.peer.frame import (
     HASH_BYTES,
     HASHES_MAX,
@@ -34,18 +35,6 @@ from stargate.units import BLOCK_BYTES, VDISK_BYTES_MAX
 
 PROTOCOL_VERSION = 1
 """What the messages mean; HELLO offers a range, WELCOME picks one."""
-
-
-class Kind(IntEnum):
-    CHUNK = 0
-    NODE = 1
-    """A tree node; a root is a node."""
-
-
-class Codec(IntEnum):
-    RAW = 0
-    LZ4 = 1
-    ZSTD = 2
 
 
 class Scope(IntEnum):
@@ -194,17 +183,18 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Have:
+    """Chunks and nodes alike: their names never collide, for nodes are hashed in a key context of their own."""
+
     TYPE: ClassVar[Type] = Type.HAVE
-    kind: Kind
     scope: Scope
     hashes: Sequence[bytes]
 
     def encode(self) -> list[Buffer]:
-        return [_u(self.kind, 1), _u(self.scope, 1), _hashes(self.hashes)]
+        return [_u(self.scope, 1), _hashes(self.hashes)]
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
-        return cls(_enum(Kind, cursor.number(1)), _enum(Scope, cursor.number(1)), cursor.hashes())
+        return cls(_enum(Scope, cursor.number(1)), cursor.hashes())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One authenticated connection as the receiver sees it: HELLO, then BEGIN of one granted session, then questions and items."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, TypeVar
+
+from stargate.errors import PeerError, PeerProtocol, PeerRefused, PeerUnreachable, StargateError
+from stargate.peer import wire
+from stargate.peer.frame import HASHES_MAX, PUT_BYTES_MAX
+from stargate.peer.identity import PeerSet
+from stargate.peer.ingest import Grant, Ingest
+from stargate.peer.link import BEAT_SECONDS, Link
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Conversation:
+    """State of one connection; everything it keeps is bounded by one frame and one BEGIN."""
+
+    def __init__(
+        self, link: Link, ingest: Ingest, peers: PeerSet, *, own_site_id: str, site_id: str, der: bytes
+    ) -> None:
+        self._link = link
+        self._ingest = ingest
+        self._peers = peers
+        self._own_site_id = own_site_id
+        self._site_id = site_id
+        self._der = der
+        self._session: str | None = None
+        self._begin: wire.Begin | None = None
+        self._grant: Grant | None = None
+        self._manifest: dict[str, Any] = {}
+
+    def run(self) -> None:
+        """Until the peer closes, is refused, or the link dies; never raises for what a peer can cause."""
+        with ThreadPoolExecutor(1, thread_name_prefix="peer-ingest") as worker:
+            try:
+                while self._one(worker):
+                    pass
+            except PeerUnreachable as exc:
+                log.info("peer %s: %s", self._site_id, exc)
+            except StargateError as exc:
+                log.warning("peer %s refused: %s %s", self._site_id, exc, exc.detail)
+                self._say(exc)
+            except Exception:
+                log.exception("peer %s: the engine failed", self._site_id)
+                self._say(StargateError("the other site failed internally; see its log"))
+
+    def _say(self, exc: StargateError) -> None:
+        try:
+            self._link.send(wire.Error(exc.code, exc.message), 0)
+        except PeerError:
+            return
+        self._link.finish()
+
+    def _one(self, worker: ThreadPoolExecutor) -> bool:
+        found = self._link.receive()
+        if found is None:
+            return False
+        header, message = found
+        if self._peers.site_of(self._der) != self._site_id:
+            raise PeerRefused("the sites are no longer paired")
+        reply = self._patiently(worker, lambda: self._answer(message))
+        self._link.send(reply, header.request)
+        return True
+
+    def _patiently(self, worker: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+        """Run `call` and say STATUS while it takes long, so that a slow disk is not mistaken for a dead site."""
+        future = worker.submit(call)
+        started = time.monotonic()
+        while True:
+            try:
+                return future.result(timeout=BEAT_SECONDS)
+            except FutureTimeout:
+                if future.done():
+                    raise
+                self._link.send(wire.Status(int(time.monotonic() - started)), 0)
+
+    def _answer(self, message: wire.Message) -> wire.Message:
+        if isinstance(message, wire.Hello):
+            return self._hello(message)
+        if self._session is None:
+            raise PeerProtocol("the other site did not say HELLO first")
+        if isinstance(message, wire.Ping):
+            return wire.Pong()
+        if isinstance(message, wire.Begin):
+            return self._start(message)
+        if self._begin is None or self._grant is None:
+            raise PeerProtocol("the other site did not BEGIN a session first")
+        if isinstance(message, wire.Have):
+            return wire.HaveReply(self._ingest.has(self._grant, message.scope, message.hashes))
+        if isinstance(message, wire.Put):
+            return wire.PutAck(*self._ingest.put(self._grant, message.items))
+        if isinstance(message, wire.Publish):
+            return self._publish(message, self._begin, self._grant)
+        raise PeerProtocol("the other site sent a message that is not a request", type(message).__name__)
+
+    def _hello(self, message: wire.Hello) -> wire.Message:
+        if self._session is not None:
+            raise PeerProtocol("the other site said HELLO twice")
+        if message.site_id != self._site_id:
+            raise PeerRefused(
+                "the other site calls itself something else than its certificate says; pair the sites again"
+            )
+        if not message.version_min <= wire.PROTOCOL_VERSION <= message.version_max:
+            raise PeerRefused("the sites have no protocol version in common; upgrade the older site")
+        self._session = message.session
+        return wire.Welcome(wire.PROTOCOL_VERSION, self._own_site_id, PUT_BYTES_MAX, HASHES_MAX)
+
+    def _start(self, message: wire.Begin) -> wire.Message:
+        if self._begin is not None or message.session != self._session:
+            raise PeerProtocol("a connection carries one session only")
+        self._manifest = _manifest(message.manifest)
+        self._grant = self._ingest.grant(message.session, self._site_id, message.snapshot)
+        self._begin = message
+        return wire.Begun(self._grant.published, self._grant.fingerprinting)
+
+    def _publish(self, message: wire.Publish, begin: wire.Begin, grant: Grant) -> wire.Message:
+        if message.snapshot != begin.snapshot:
+            raise PeerProtocol("the other site publishes another snapshot than it began")
+        self._ingest.publish(grant, begin.members, self._manifest)
+        return wire.Published(message.snapshot)
+
+
+def _manifest(raw: bytes) -> dict[str, Any]:
+    """A JSON object of bounded size; its meaning is checked by whoever registers the snapshot."""
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError) as exc:
+        raise PeerProtocol("the other site sent a manifest that is not JSON") from exc
+    if not isinstance(found, dict):
+        raise PeerProtocol("the other site sent a manifest that is not an object")
+    return found

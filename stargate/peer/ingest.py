@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The receiving side behind the port: what a session was granted, what it may add, and when a snapshot becomes visible.
+
+Nothing here trusts the peer: presence is the store's own knowledge, every item is verified by the store under the hash it claims,
+nodes are refused before their children, and a snapshot is published only over complete roots that commit to the announced sizes.
+There is no way to delete, prune, shorten or promote anything.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from stargate.errors import DamagedData, InvalidArgument, NoSpace, PeerProtocol, PeerRefused
+from stargate.extents.format import Kind, MissingChild, check_size, decode
+from stargate.extents.nodes import parse_root
+from stargate.peer.store_iface import PackedChunk, SyncStore
+from stargate.peer.wire import Item, Member, Scope
+
+DELIVERED_MAX = 200_000
+"""Nodes remembered per session for questions of scope SESSION: about 3 TiB of leaves, about 20 MB."""
+
+SESSIONS_MAX = 64
+"""Sessions whose use is remembered; the one unused for longest is forgotten (it only resumes less cleverly)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What this site allowed: one snapshot from one site, so many uncompressed bytes, questions about the store or not.
+    `published`: the snapshot arrived completely before."""
+
+    session: str
+    site_id: str
+    snapshot: str
+    quota_bytes: int
+    fingerprinting: bool = True
+    published: bool = False
+
+
+class GrantBook(Protocol):
+    """The catalog's part: who may send what, and the act of making it visible."""
+
+    def grant(self, session: str, site_id: str, snapshot: str) -> Grant:
+        """The open grant of exactly these three, or of a snapshot already here; raises PeerRefused (unknown, expired, another's)."""
+        ...
+
+    def publish(self, grant: Grant, members: Sequence[Member], manifest: dict[str, Any]) -> None:
+        """Make the snapshot visible; durable when it returns. Idempotent. Raises PeerRefused when the grant ended meanwhile."""
+        ...
+
+
+class Ingest(Protocol):
+    """What the peer server needs. Calls of one connection come one after another, of several at the same time."""
+
+    def grant(self, session: str, site_id: str, snapshot: str) -> Grant: ...
+
+    def has(self, grant: Grant, scope: Scope, names: Sequence[bytes]) -> list[bool]: ...
+
+    def put(self, grant: Grant, items: Sequence[Item]) -> tuple[int, int]: ...
+
+    def publish(self, grant: Grant, members: Sequence[Member], manifest: dict[str, Any]) -> None: ...
+
+
+@dataclass(slots=True)
+class _Use:
+    """What a session did so far in this process; the quota starts anew with it, which a peer cannot cause."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    new_bytes: int = 0
+    delivered: set[bytes] = field(default_factory=set)
+
+
+class StoreIngest:
+    """`Ingest` over a store and the catalog."""
+
+    def __init__(self, store: SyncStore, book: GrantBook) -> None:
+        self._store = store
+        self._book = book
+        self._lock = threading.Lock()
+        self._uses: dict[str, _Use] = {}
+
+    def grant(self, session: str, site_id: str, snapshot: str) -> Grant:
+        found = self._book.grant(session, site_id, snapshot)
+        if (found.session, found.site_id, found.snapshot) != (session, site_id, snapshot):
+            raise PeerRefused("this replication was granted for another snapshot or to another site; order it again")
+        return found
+
+    def has(self, grant: Grant, scope: Scope, names: Sequence[bytes]) -> list[bool]:
+        """Raises PeerRefused for a question about the whole store where fingerprinting is off."""
+        if scope is Scope.SESSION:
+            use = self._use(grant.session)
+            with use.lock:
+                mine = [name in use.delivered for name in names]
+            return [own and here for own, here in zip(mine, self._store.has(names), strict=True)]
+        if not grant.fingerprinting:
+            raise PeerRefused("fingerprinting is off for the receiving container; send without questions")
+        return self._store.has(names)
+
+    def put(self, grant: Grant, items: Sequence[Item]) -> tuple[int, int]:
+        """Store items in order; returns (new, already here). Raises PeerProtocol for a lie, PeerRefused, NoSpace."""
+        use = self._use(grant.session)
+        present = self._store.has([item.hash for item in items])
+        seen: set[bytes] = set()
+        stored = 0
+        for item, here in zip(items, present, strict=True):
+            if not here and item.hash not in seen:
+                self._charge(use, grant, item.usize)
+                self._store_one(item)
+                seen.add(item.hash)
+                stored += 1
+            if item.kind is not Kind.CHUNK:
+                with use.lock:
+                    if len(use.delivered) < DELIVERED_MAX:
+                        use.delivered.add(item.hash)
+        return stored, len(items) - stored
+
+    def publish(self, grant: Grant, members: Sequence[Member], manifest: dict[str, Any]) -> None:
+        """Raises PeerRefused unless every root is here, complete, and of the announced sizes."""
+        present = self._store.has([member.root for member in members])
+        for member, here in zip(members, present, strict=True):
+            if not here:
+                raise PeerRefused(
+                    "a disk of the snapshot has not arrived completely; start the replication again", member.disk
+                )
+            self._check_root(member)
+        self._store.flush()
+        self._book.publish(grant, members, manifest)
+        with self._lock:
+            self._uses.pop(grant.session, None)
+
+    def _check_root(self, member: Member) -> None:
+        try:
+            shape, _ = parse_root(self._store.read_node(member.root))
+        except DamagedData as exc:
+            raise PeerRefused("a disk of the snapshot has no readable root here", exc.message) from exc
+        if (shape.size_bytes, shape.chunk_bytes) != (member.size_bytes, member.chunk_bytes):
+            raise PeerProtocol("the other site announced a disk of another size than its root says", member.disk)
+
+    def _store_one(self, item: Item) -> None:
+        try:
+            check_size(item.kind, item.usize)
+            if item.kind is Kind.CHUNK:
+                self._store.put_chunk(item.hash, PackedChunk(item.codec, item.usize, item.payload))
+            else:
+                self._store.put_node(item.kind, item.hash, decode(item.codec, bytes(item.payload), item.usize))
+        except MissingChild as exc:
+            raise PeerRefused(
+                "a part that the other site counted on is missing here; start the replication again"
+            ) from exc
+        except (DamagedData, InvalidArgument) as exc:
+            raise PeerProtocol("the other site sent bytes that are not what they claim to be", exc.message) from exc
+
+    def _charge(self, use: _Use, grant: Grant, usize: int) -> None:
+        with use.lock:
+            if use.new_bytes + usize > grant.quota_bytes:
+                raise NoSpace(
+                    "the replication sends more than was granted; order it again", f"{grant.quota_bytes} bytes"
+                )
+            use.new_bytes += usize
+
+    def _use(self, session: str) -> _Use:
+        with self._lock:
+            use = self._uses.pop(session, None) or _Use()
+            self._uses[session] = use
+            while len(self._uses) > SESSIONS_MAX:
+                self._uses.pop(next(iter(self._uses)))
+            return use
