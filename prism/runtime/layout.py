@@ -127,6 +127,15 @@ class Layout:
         self.save(config)
         return config
 
+    def renew_socket_dir(self, config: SiteConfig) -> None:
+        """Make sure that the recorded socket folder exists and is ours; a reboot may have emptied /tmp."""
+        folder = Path(config.socket_dir)
+        moved = folder.name == self.run.name and folder != self.run
+        if not moved and folder.is_dir() and folder.stat().st_uid == os.geteuid():
+            return
+        config.socket_dir = str(choose_socket_dir(self.run))
+        self.save(config)
+
 
 def choose_socket_dir(run: Path) -> Path:
     """Folder for the sockets of Postgres and Redis: `run` itself, or a short private one when its path is too long."""

@@ -14,7 +14,7 @@ _Async = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
 
 @sync_and_async_middleware
-def ContentSecurityPolicy(get_response: _Sync | _Async) -> _Sync | _Async:  # noqa: N802 - named like Django's own
+def ContentSecurityPolicy(get_response: _Sync | _Async) -> _Sync | _Async:
     """Set the strict policy of settings unless a view chose its own."""
     if iscoroutinefunction(get_response):
 

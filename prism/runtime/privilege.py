@@ -57,8 +57,8 @@ def ourselves() -> RunAs:
 def for_data_folder(folder: Path, *, also_reads: tuple[Path, ...] = ()) -> RunAs:
     """Choose the user of a server that keeps `folder` and reads the folders `also_reads`.
 
-    As an ordinary user: ourselves. As root: the folder's owner if it has an unprivileged one (so that a restart keeps the
-    user), else a system user without rights of its own.
+    As an ordinary user: ourselves. As root: the folder's owner if it has an unprivileged one (so that a restart keeps
+    the user), else a system user without rights of its own.
     """
     owner = folder.stat() if folder.exists() else None
     if os.geteuid() != 0:
