@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listening and accepted sockets of the NBD server."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import struct
+
+from stargate.errors import AlreadyExists, InvalidArgument
+
+BACKLOG = 1024
+
+
+def tcp(host: str, port: int) -> socket.socket:
+    """Listens on one address; port 0 lets the kernel choose. Raises InvalidArgument or AlreadyExists."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise InvalidArgument(f"cannot listen for NBD on {host}: {error.strerror}") from error
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, proto)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise AlreadyExists(f"cannot listen for NBD on {host}:{port}: {error.strerror}") from error
+    return sock
+
+
+def unix(path: str) -> socket.socket:
+    """Listens on a socket file of mode 0660; a file left by a dead server is replaced, a living server's never."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        _remove_stale(path)
+        sock.bind(path)
+        os.chmod(path, 0o660)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise InvalidArgument(f"cannot listen for NBD on {path}: {error.strerror or error}") from error
+    except AlreadyExists:
+        sock.close()
+        raise
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise AlreadyExists(f"{path} exists and is not a socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise AlreadyExists(f"another server listens on {path}")
+
+
+def prepare(sock: socket.socket) -> str:
+    """Sets up an accepted socket and returns the peer as shown to operators."""
+    sock.setblocking(False)
+    if sock.family == socket.AF_UNIX:
+        pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return f"local pid {pid} uid {uid}"
+    # Explicit, on each socket: asyncio and friends skip it when a socket's proto reads 0.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    address = sock.getpeername()
+    return f"{address[0]}:{address[1]}"
