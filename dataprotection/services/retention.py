@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carrying out the retention plan: mark what expired, give back the space of what goes."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from django.db import transaction
+
+from dataprotection.choices import SnapshotState
+from dataprotection.models import ProtectionDomain, Snapshot
+from dataprotection.services import bases
+from dataprotection.services.retention_plan import Action, Decision, Fact, plan_expiry
+from prism.core.engine import engine
+from prism.core.services import events
+from stargate.errors import StargateError
+
+log = logging.getLogger(__name__)
+
+
+def plan_for(domain: ProtectionDomain, now: datetime) -> list[Decision]:
+    """The plan with today's facts of a domain."""
+    rows = Snapshot.objects.filter(domain=domain).exclude(state=SnapshotState.DELETING)
+    facts = [
+        Fact(row.uuid, row.created_at, row.expires_at, row.state == SnapshotState.EXPIRED, row.hidden_base)
+        for row in rows
+    ]
+    return plan_expiry(facts, now, bases.guards_of(domain))
+
+
+def expire_due(now: datetime, *, term: int | None) -> int:
+    """Carry out the plans of all domains; finish deletions that were cut short. Returns how many snapshots changed."""
+    changed = 0
+    for domain in ProtectionDomain.objects.all():
+        for decision in plan_for(domain, now):
+            changed += _execute(decision, term=term)
+    for row in Snapshot.objects.filter(state=SnapshotState.DELETING):
+        changed += remove(row, term=term, reason="Deletion finished.")
+    return changed
+
+
+def _execute(decision: Decision, *, term: int | None) -> int:
+    if decision.action is Action.EXPIRE:
+        mine = Snapshot.objects.filter(pk=decision.uuid, state=SnapshotState.AVAILABLE)
+        return mine.update(state=SnapshotState.EXPIRED)
+    if decision.action is Action.REMOVE:
+        row = Snapshot.objects.filter(pk=decision.uuid).first()
+        return remove(row, term=term, reason=decision.reason) if row else 0
+    return 0
+
+
+def remove(row: Snapshot, *, term: int | None, reason: str) -> int:
+    """Delete the engine's snapshot, then the row. 0 when the engine cannot now: the row stays DELETING and is retried."""
+    Snapshot.objects.filter(pk=row.pk).update(state=SnapshotState.DELETING)
+    try:
+        engine().snapshot_delete(str(row.pk), term=term)
+    except StargateError as error:
+        log.warning("snapshot %s stays for now: %s", row.display_id, error)
+        return 0
+    with transaction.atomic():
+        Snapshot.objects.filter(pk=row.pk).delete()
+        if not row.hidden_base:
+            events.add(
+                "snapshot_deleted",
+                f"Snapshot {row.display_id} of {row.domain_name} was removed. {reason}",
+                object_type="protection_domain",
+                object_name=row.domain_name,
+                object_id=row.domain_id or "",
+            )
+    return 1
