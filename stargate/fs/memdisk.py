@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`MemDisk`: a `Disk` in memory that fails on order and can be asked for any state a power cut may legally leave.
+
+What it models, per file: bytes are durable after `fdatasync`; each write since then is, at a crash, independently kept,
+lost or torn at 512-byte sectors. A failed `fdatasync` marks the bytes clean without having stored them, as Linux does:
+only writing them again can make them durable. Names: a create, rename or unlink is durable after `sync_dir` of its
+folder; before that it may be lost.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import NamedTuple
+
+from stargate.errors import Unavailable
+from stargate.fs.disk import Buffer
+
+SECTOR_BYTES = 512
+
+
+class Op(NamedTuple):
+    """One call in the trace. `offset` and `length` are 0 where the call has none."""
+
+    name: str
+    path: str
+    offset: int = 0
+    length: int = 0
+
+
+class _Change(NamedTuple):
+    """A write (`data` set) or a truncation to `offset` (`data` None) that is not durable yet."""
+
+    offset: int
+    data: bytes | None
+
+
+class _Rename(NamedTuple):
+    """A name change that is not durable yet; create has no source, unlink no target."""
+
+    source: str | None
+    target: str | None
+    node: _Node
+
+
+@dataclass(eq=False)
+class _Node:
+    data: bytearray = field(default_factory=bytearray)
+    durable: bytearray = field(default_factory=bytearray)
+    pending: list[_Change] = field(default_factory=list)
+
+    def change(self, change: _Change) -> None:
+        _apply(self.data, change)
+        self.pending.append(change)
+
+    def settle(self) -> None:
+        for change in self.pending:
+            _apply(self.durable, change)
+        self.pending.clear()
+
+    def crashed(self, rng: Random) -> _Node:
+        """What the medium may hold after a power cut."""
+        content = bytearray(self.durable)
+        for change in self.pending:
+            for part in _survivors(change, rng):
+                _apply(content, part)
+        return _Node(bytearray(content), content)
+
+
+def _apply(content: bytearray, change: _Change) -> None:
+    offset, data = change
+    if data is None:
+        if offset <= len(content):
+            del content[offset:]
+        else:
+            content.extend(bytes(offset - len(content)))
+        return
+    if offset > len(content):
+        content.extend(bytes(offset - len(content)))
+    content[offset : offset + len(data)] = data
+
+
+def _survivors(change: _Change, rng: Random) -> list[_Change]:
+    """The parts of one unsynced change that reached the medium: all, none, or some of its sectors."""
+    fate = rng.randrange(3)
+    if fate == 0:
+        return []
+    if fate == 1 or change.data is None:
+        return [change]
+    parts = []
+    start = change.offset
+    end = start + len(change.data)
+    while start < end:
+        stop = min(end, (start // SECTOR_BYTES + 1) * SECTOR_BYTES)
+        if rng.randrange(2):
+            parts.append(_Change(start, change.data[start - change.offset : stop - change.offset]))
+        start = stop
+    return parts
+
+
+class MemDisk:
+    """`Disk` in memory.
+
+    `fail_at` N makes the Nth call from now fail with `error`; with `short`, if it is a write, it stores half and says
+    so.
+    `fail_fsync` makes every `fdatasync` fail until it is set to 0. `capacity_bytes` None means without end.
+    """
+
+    def __init__(self, *, capacity_bytes: int | None = None) -> None:
+        self.capacity_bytes = capacity_bytes
+        self.fail_at = 0
+        self.error = _errno.EIO
+        self.short = False
+        self.fail_fsync = 0
+        self.trace: list[Op] = []
+        self._guard = threading.RLock()
+        self._names: dict[str, _Node] = {}
+        self._durable_names: dict[str, _Node] = {}
+        self._renames: list[_Rename] = []
+        self._folders = {""}
+        self._locked: set[str] = set()
+
+    # -- faults and crashes
+
+    def _call(self, op: Op) -> bool:
+        """Count one call. Raises when it is the one to fail; True when it is to be a short write."""
+        self.trace.append(op)
+        if self.fail_at:
+            self.fail_at -= 1
+            if self.fail_at == 0:
+                if self.short and op.name == "pwritev":
+                    return True
+                raise OSError(self.error, os.strerror(self.error), op.path)
+        return False
+
+    def crash(self, rng: Random) -> MemDisk:
+        """A new disk as a power cut at this moment may leave it. This disk stays as it is."""
+        with self._guard:
+            after = MemDisk(capacity_bytes=self.capacity_bytes)
+            after._folders = set(self._folders)
+            names = dict(self._durable_names)
+            in_order = rng.randrange(2)
+            kept = self._renames[: rng.randint(0, len(self._renames))] if in_order else self._renames
+            for rename in kept:
+                if in_order or rng.randrange(2):
+                    _rename(names, rename)
+            fresh = {id(node): node.crashed(rng) for node in names.values()}
+            after._names = {path: fresh[id(node)] for path, node in names.items()}
+            after._durable_names = dict(after._names)
+            return after
+
+    def snapshot(self) -> dict[str, bytes]:
+        """Path -> bytes as a reader sees them now; for tests that say "nothing was changed"."""
+        with self._guard:
+            return {path: bytes(node.data) for path, node in self._names.items()}
+
+    def flip(self, path: str, offset: int, mask: int = 1) -> None:
+        """Rot: flip bits of one stored byte, unseen by the engine."""
+        node = self._node(path)
+        node.data[offset] ^= mask
+        if offset < len(node.durable):
+            node.durable[offset] ^= mask
+
+    # -- Disk
+
+    def _node(self, path: str) -> _Node:
+        try:
+            return self._names[path]
+        except KeyError:
+            raise FileNotFoundError(_errno.ENOENT, os.strerror(_errno.ENOENT), path) from None
+
+    def _change_name(self, rename: _Rename) -> None:
+        _rename(self._names, rename)
+        self._renames.append(rename)
+
+    def open(self, path: str, *, create: bool = False, read_only: bool = False) -> MemFile:
+        with self._guard:
+            self._call(Op("open", path))
+            if create and path not in self._names:
+                if os.path.dirname(path) not in self._folders:
+                    raise FileNotFoundError(_errno.ENOENT, os.strerror(_errno.ENOENT), path)
+                self._change_name(_Rename(None, path, _Node()))
+            return MemFile(self, path, self._node(path), read_only)
+
+    def exists(self, path: str) -> bool:
+        with self._guard:
+            return path in self._names or path in self._folders
+
+    def list(self, path: str) -> list[str]:
+        with self._guard:
+            self._call(Op("list", path))
+            if path not in self._folders:
+                raise FileNotFoundError(_errno.ENOENT, os.strerror(_errno.ENOENT), path)
+            entries = [*self._names, *self._folders]
+            return sorted(os.path.basename(entry) for entry in entries if entry and os.path.dirname(entry) == path)
+
+    def mkdir(self, path: str) -> None:
+        """Folders are durable at once: the engine makes them before any data exists."""
+        with self._guard:
+            self._call(Op("mkdir", path))
+            while path:
+                self._folders.add(path)
+                path = os.path.dirname(path)
+
+    def rename(self, source: str, target: str) -> None:
+        with self._guard:
+            self._call(Op("rename", source))
+            self._change_name(_Rename(source, target, self._node(source)))
+
+    def unlink(self, path: str) -> None:
+        with self._guard:
+            self._call(Op("unlink", path))
+            self._change_name(_Rename(path, None, self._node(path)))
+
+    def sync_dir(self, path: str) -> None:
+        with self._guard:
+            self._call(Op("sync_dir", path))
+            later = []
+            for rename in self._renames:
+                if any(name is not None and os.path.dirname(name) == path for name in (rename.source, rename.target)):
+                    _rename(self._durable_names, rename)
+                else:
+                    later.append(rename)
+            self._renames = later
+
+    def free_bytes(self) -> int:
+        with self._guard:
+            return (1 << 62) if self.capacity_bytes is None else max(0, self.capacity_bytes - self._used())
+
+    def _used(self) -> int:
+        return sum(len(node.data) for node in {id(n): n for n in self._names.values()}.values())
+
+    def _reserve(self, node: _Node, end: int) -> None:
+        growth = end - len(node.data)
+        if growth > 0 and growth > self.free_bytes():
+            raise OSError(_errno.ENOSPC, os.strerror(_errno.ENOSPC))
+
+    def lock(self, path: str) -> MemFile:
+        """As `OsDisk.lock`; the lock ends with `close`, or with a crash."""
+        with self._guard:
+            if path in self._locked:
+                raise Unavailable(f"{path} is in use by another process; stop that one first")
+            file = self.open(path, create=True)
+            self._locked.add(path)
+            file.on_close = lambda: self._locked.discard(path)
+            return file
+
+
+def _rename(names: dict[str, _Node], rename: _Rename) -> None:
+    """Apply one name change, unless its source never came to be or is another file by now."""
+    source, target, node = rename
+    if source is not None and names.get(source) is not node:
+        return
+    if source is not None:
+        del names[source]
+    if target is not None:
+        names[target] = node
+
+
+class MemFile:
+    """`File` of a `MemDisk`."""
+
+    def __init__(self, disk: MemDisk, path: str, node: _Node, read_only: bool) -> None:
+        self._disk = disk
+        self._path = path
+        self._node = node
+        self._read_only = read_only
+        self._open = True
+        self.on_close: Callable[[], None] = lambda: None
+
+    def _enter(self, name: str, offset: int = 0, length: int = 0, *, writes: bool = False) -> bool:
+        if not self._open or (writes and self._read_only):
+            raise OSError(_errno.EBADF, os.strerror(_errno.EBADF), self._path)
+        return self._disk._call(Op(name, self._path, offset, length))
+
+    def pread(self, length: int, offset: int) -> bytes:
+        with self._disk._guard:
+            self._enter("pread", offset, length)
+            return bytes(self._node.data[offset : offset + length])
+
+    def preadv(self, buffers: Sequence[bytearray | memoryview], offset: int) -> int:
+        with self._disk._guard:
+            self._enter("preadv", offset, sum(len(b) for b in buffers))
+            start = offset
+            for buffer in buffers:
+                part = self._node.data[offset : offset + len(buffer)]
+                memoryview(buffer)[: len(part)] = part
+                offset += len(part)
+            return offset - start
+
+    def pwritev(self, buffers: Sequence[Buffer], offset: int) -> int:
+        data = b"".join(buffers)
+        with self._disk._guard:
+            short = self._enter("pwritev", offset, len(data), writes=True)
+            self._disk._reserve(self._node, offset + len(data))
+            if short:
+                data = data[: len(data) // 2]
+            self._node.change(_Change(offset, data))
+            return len(data)
+
+    def fdatasync(self) -> None:
+        with self._disk._guard:
+            try:
+                self._enter("fdatasync")
+                if self._disk.fail_fsync:
+                    raise OSError(self._disk.fail_fsync, os.strerror(self._disk.fail_fsync), self._path)
+            except OSError:
+                self._node.pending.clear()
+                raise
+            self._node.settle()
+
+    def size(self) -> int:
+        with self._disk._guard:
+            return len(self._node.data)
+
+    def truncate(self, size: int) -> None:
+        with self._disk._guard:
+            self._enter("truncate", size, writes=True)
+            self._disk._reserve(self._node, size)
+            self._node.change(_Change(size, None))
+
+    def punch(self, offset: int, length: int) -> None:
+        with self._disk._guard:
+            self._enter("punch", offset, length, writes=True)
+            end = min(offset + length, len(self._node.data))
+            if end > offset:
+                self._node.change(_Change(offset, bytes(end - offset)))
+
+    def fileno(self) -> int:
+        raise OSError(_errno.EBADF, "a file in memory has no descriptor", self._path)
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self.on_close()

@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`OpLog`: the only writer of the log.
+
+Threads: `append` and `release` belong to one thread (the front's loop), `sync` and `prepare` to another. A single
+lock orders every
+fdatasync with the switch to the next segment: the kernel reports a failed write-back to one caller only, so two of
+them at a time
+could make one believe that all is well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from threading import Lock
+
+from crc32c import crc32c
+
+from stargate.errors import AlreadyExists, InvalidArgument, LogFrozen, LogFull, NotFound
+from stargate.fs.disk import Disk, File
+from stargate.oplog.format import (
+    BATCH,
+    BATCH_BODY,
+    BATCH_MAGIC,
+    CRC,
+    FOOTER,
+    SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN,
+    SEGMENT_HEADER_BYTES,
+    SUPERBLOCK_SLOT_BYTES,
+    VERSION,
+    Append,
+    Appended,
+    Encoded,
+    Footer,
+    LogBatch,
+    LogMark,
+    SegmentHeader,
+    Superblock,
+    damaged,
+    encode,
+    first_mark,
+    pack_footer,
+    pack_segment,
+    segment_seed,
+)
+from stargate.oplog.reader import Cursor
+from stargate.oplog.recovery import Recovered, recover
+from stargate.oplog.slots import (
+    Slot,
+    SlotPool,
+    fill_zeros,
+    load_superblock,
+    open_slots,
+    slot_numbers,
+    slot_path,
+    store_superblock,
+    superblock_path,
+)
+from stargate.units import GiB, MiB
+
+_new_tuple = tuple.__new__
+
+
+class OpLog:
+    """An open log. Make one with `create` or `open`; `close` gives the lock back."""
+
+    def __init__(
+        self, disk: Disk, path: str, lock: File, info: Superblock, slots: list[Slot], found: Recovered, start: LogMark
+    ) -> None:
+        self._lock_file = lock
+        self._sync_lock = Lock()
+        self._frozen: str | None = None
+        self.info = info
+        self.log_id = info.log_id
+        self.cap_bytes = info.cap_bytes
+        self.incarnation = info.incarnation
+        self._segment_bytes = info.segment_bytes
+        first = start.position // info.segment_bytes
+        self._segments = {
+            s.header.segment_index: s for s in slots if s.header is not None and s.header.segment_index >= first
+        }
+        self._pool = SlotPool(disk, path, info.segment_bytes, slots, {s.number for s in self._segments.values()})
+        self._start = start
+        self._recovered_end = found.end
+        self._released = start.position
+        self._appended = self._durable = found.end
+        self._enter(found.slot, found.end.position // info.segment_bytes)
+
+    def _enter(self, slot: Slot, index: int) -> None:
+        self._segments[index] = slot
+        self._file = slot.file
+        self._index = index
+        self._base = index * self._segment_bytes
+        self._limit = self._base + self._segment_bytes - FOOTER.size
+        self._seed = segment_seed(self.log_id, self.incarnation, index)
+
+    # -- open and close
+
+    @classmethod
+    def create(
+        cls, disk: Disk, path: str, *, log_id: bytes, segment_bytes: int = 64 * MiB, cap_bytes: int = 4 * GiB
+    ) -> OpLog:
+        """Make an empty log; `log_id` is 16 random bytes. Raises AlreadyExists.
+
+        A creation cut off by a crash is done again.
+        """
+        if len(log_id) != 16 or not SEGMENT_BYTES_MIN <= segment_bytes <= min(SEGMENT_BYTES_MAX, cap_bytes):
+            raise InvalidArgument("a log needs an id of 16 bytes and segments of 16 KiB to 1 GiB, at most its cap")
+        if disk.exists(superblock_path(path)) and _has_superblock(disk, path):
+            raise AlreadyExists(f"there is a log in {path}")
+        disk.mkdir(path)
+        info = Superblock(log_id, segment_bytes, cap_bytes, 0)
+        _refuse_orphans(disk, path)
+        slot = disk.open(slot_path(path, 0), create=True)
+        try:
+            slot.truncate(0)
+            fill_zeros(slot, segment_bytes)
+            slot.pwritev([pack_segment(info, SegmentHeader(0, 0, first_mark(log_id)))], 0)
+            slot.fdatasync()
+        finally:
+            slot.close()
+        disk.sync_dir(path)
+        disk.open(superblock_path(path), create=True).close()
+        disk.sync_dir(path)
+        store_superblock(disk, path, info, 0)
+        return cls.open(disk, path, covered=first_mark(log_id))
+
+    @classmethod
+    def open(cls, disk: Disk, path: str, *, covered: LogMark, known_durable: int = 0) -> OpLog:
+        """Recover from `covered` (what the catalog holds) and begin a new incarnation.
+
+        Raises LogDamaged, with nothing changed, when the log ends below a position known to be durable from anywhere;
+        NotFound without a log; Unavailable when another process has it; LogFrozen when the disk fails on the way.
+        """
+        if not cls.exists(disk, path):
+            raise NotFound(f"there is no log in {path}")
+        lock = disk.lock(f"{path}/lock")
+        slots: list[Slot] = []
+        try:
+            info, copy = load_superblock(disk, path)
+            slots = open_slots(disk, path, info)
+            found = recover(info, slots, covered, known_durable)
+            info = info._replace(incarnation=found.incarnation + 1)
+            try:
+                _settle(info, found)
+                store_superblock(disk, path, info, 1 - copy)
+            except OSError as exc:
+                raise LogFrozen("the log cannot be made durable at start; check the disk", str(exc)) from exc
+            return cls(disk, path, lock, info, slots, found, covered)
+        except BaseException:
+            for slot in slots:
+                slot.file.close()
+            lock.close()
+            raise
+
+    @staticmethod
+    def exists(disk: Disk, path: str) -> bool:
+        """False also for a log whose creation a crash cut off."""
+        return disk.exists(superblock_path(path)) and _has_superblock(disk, path)
+
+    def close(self) -> None:
+        """Close the files; says nothing about durability. The object is of no use afterwards."""
+        with self._sync_lock:
+            self._frozen = self._frozen or "the log is closed"
+            for slot in self._segments.values():
+                slot.file.close()
+            self._pool.close()
+            self._lock_file.close()
+
+    # -- state
+
+    @property
+    def appended(self) -> LogMark:
+        return self._appended
+
+    @property
+    def durable(self) -> LogMark:
+        return self._durable
+
+    @property
+    def used_bytes(self) -> int:
+        """From the oldest position that is not released to the end: what `cap_bytes` bounds."""
+        return self._appended.position - self._released
+
+    @property
+    def frozen(self) -> str | None:
+        """Why the log takes nothing any more; None: it does."""
+        return self._frozen
+
+    @property
+    def recovered(self) -> Iterator[LogBatch]:
+        """The batches found at open, oldest first, read again from disk on each use (a full log's worth would be
+        large).
+        """
+        cursor = Cursor(self.info, self._segments.get, self._start, verify_above=None)
+        while cursor.mark.position < self._recovered_end.position:
+            batch = cursor.next()
+            if batch is None:
+                if cursor.mark == self._recovered_end:
+                    return
+                raise damaged(cursor.mark.position, "a batch that was read at start is unreadable now")
+            yield batch
+
+    # -- writing
+
+    def _check(self) -> None:
+        if self._frozen is not None:
+            raise LogFrozen("the log is frozen and its disks are read-only: " + self._frozen, self._frozen)
+
+    def _freeze(self, what: str, exc: OSError | None) -> LogFrozen:
+        """For ever: after a failed write or sync nobody knows what is stored, and asking again may lie (D3)."""
+        self._frozen = self._frozen or f"{what} failed ({exc or 'short write'}); check the disk, then restart"
+        return LogFrozen("the log is frozen and its disks are read-only: " + self._frozen, self._frozen)
+
+    def append(self, items: Sequence[Append]) -> list[Appended]:
+        """Write `items` as one batch with one call (several batches only when they exceed a segment) and say where
+        each went.
+
+        All data has been taken over when this returns; it is durable after a `sync` begun afterwards. Raises LogFull,
+        NoSpace or
+        InvalidArgument with nothing written; LogFrozen.
+        """
+        if self._frozen is not None:
+            self._check()
+        if not items:
+            return []
+        encoded = encode(items)
+        end = self._appended.position + encoded.size
+        if end > self._limit:
+            return self._append_across(items, encoded)
+        if end - self._released > self.cap_bytes:
+            raise LogFull("the log is full until the store has drained it")
+        return self._write(encoded)
+
+    def _write(self, encoded: Encoded) -> list[Appended]:
+        position, seq, previous = self._appended
+        table, buffers, payload_bytes, starts, all_crcs = encoded
+        incarnation, durable = self.incarnation, self._durable.position
+        count = len(starts)
+        body = BATCH_BODY.pack(
+            BATCH_MAGIC,
+            VERSION,
+            BATCH.size,
+            incarnation,
+            seq + 1,
+            position,
+            count,
+            len(table),
+            payload_bytes,
+            durable,
+            previous,
+        )
+        crc = crc32c(table, crc32c(body, self._seed))
+        size = BATCH.size + len(table) + payload_bytes
+        try:
+            written = self._file.pwritev([body + CRC.pack(crc) + table, *buffers], position - self._base)
+        except OSError as exc:
+            raise self._freeze("a write to the log", exc) from exc
+        if written != size:
+            raise self._freeze("a write to the log", None)
+        self._appended = LogMark(position + size, seq + 1, crc)
+        base = position + BATCH.size + len(table)
+        return [
+            _new_tuple(Appended, (base + at if at >= 0 else position, crcs))
+            for at, crcs in zip(starts, all_crcs, strict=True)
+        ]
+
+    def _append_across(self, items: Sequence[Append], encoded: Encoded) -> list[Appended]:
+        """The batch does not fit into the rest of the segment: begin the next one, and split what exceeds a whole
+        segment.
+        """
+        room = self._segment_bytes - SEGMENT_HEADER_BYTES - FOOTER.size
+        batches = [encoded] if encoded.size <= room else _split(items, room)
+        end = self._appended.position
+        for batch in batches:
+            if end % self._segment_bytes + batch.size > self._segment_bytes - FOOTER.size:
+                end = (end // self._segment_bytes + 1) * self._segment_bytes + SEGMENT_HEADER_BYTES
+            end += batch.size
+        if end - self._released > self.cap_bytes:
+            raise LogFull("the log is full until the store has drained it")
+        placed: list[Appended] = []
+        for batch in batches:
+            if self._appended.position + batch.size > self._limit:
+                self._roll()
+            placed += self._write(batch)
+        return placed
+
+    def _roll(self) -> None:
+        """Seal this segment, make it durable, begin the next (L4). Costs one fdatasync of what `sync` has left over."""
+        slot = self._pool.take()
+        mark = self._appended
+        footer = Footer(self.incarnation, mark.seq, mark.position, self._durable.position, mark.crc)
+        following = self._index + 1
+        header = SegmentHeader(following, self.incarnation, mark)
+        with self._sync_lock:
+            self._check()
+            try:
+                self._file.pwritev([pack_footer(footer, self._seed)], mark.position - self._base)
+                self._file.fdatasync()
+                self._durable = mark
+                slot.file.pwritev([pack_segment(self.info, header)], 0)
+            except OSError as exc:
+                raise self._freeze("sealing a segment", exc) from exc
+            slot.header = header
+            self._enter(slot, following)
+            self._appended = mark._replace(position=self._base + SEGMENT_HEADER_BYTES)
+
+    # -- the sync thread
+
+    def sync(self) -> int:
+        """Make everything appended before the call durable; the position that is durable now.
+
+        Raises LogFrozen, then and ever after.
+        """
+        with self._sync_lock:
+            self._check()
+            mark = self._appended
+            if mark != self._durable:
+                try:
+                    self._file.fdatasync()
+                except OSError as exc:
+                    raise self._freeze("fdatasync", exc) from exc
+                self._durable = mark
+            return mark.position
+
+    def prepare(self) -> None:
+        """Get the next segment's slot ready, so that `append` does not have to.
+
+        Raises NoSpace; the log goes on without.
+        """
+        self._check()
+        self._pool.prepare()
+
+    # -- space
+
+    def release(self, up_to: int) -> None:
+        """Nothing below `up_to` is needed any more (drained, swapped, unpinned): its whole segments may be used
+        again.
+        """
+        if up_to > self._durable.position:
+            raise InvalidArgument(f"position {up_to} is not durable, it cannot be released")
+        self._released = max(self._released, up_to)
+        for index in [known for known in self._segments if known < self._released // self._segment_bytes]:
+            self._pool.give(self._segments.pop(index))
+
+
+def _has_superblock(disk: Disk, path: str) -> bool:
+    """False for an empty or half-written first superblock: the log was never handed out."""
+    file = disk.open(superblock_path(path), read_only=True)
+    try:
+        return any(file.pread(2 * SUPERBLOCK_SLOT_BYTES, 0))
+    finally:
+        file.close()
+
+
+def _refuse_orphans(disk: Disk, path: str) -> None:
+    """A folder with records but without a superblock is a log that lost it, not a fresh one: never write over that."""
+    numbers = slot_numbers(disk, path)
+    for number in numbers:
+        file = disk.open(slot_path(path, number), read_only=True)
+        try:
+            begun = file.pread(len(BATCH_MAGIC), SEGMENT_HEADER_BYTES) == BATCH_MAGIC
+        finally:
+            file.close()
+        if begun:
+            raise damaged(0, "the superblock is missing, but the log has records")
+
+
+def _settle(info: Superblock, found: Recovered) -> None:
+    """Make durable what was recovered, by writing it again: after a failed sync the kernel holds pages that only look
+    stored.
+    """
+    file = found.slot.file
+    header = found.slot.header
+    if header is None:
+        raise damaged(found.end.position, "the last segment has no header")
+    file.pwritev([pack_segment(info, header)], 0)
+    base = header.segment_index * info.segment_bytes
+    offset, end = found.rewrite_from - base, found.end.position - base
+    while offset < end:
+        piece = file.pread(min(MiB, end - offset), offset)
+        file.pwritev([piece], offset)
+        offset += len(piece)
+    file.fdatasync()
+
+
+def _split(items: Sequence[Append], room: int) -> list[Encoded]:
+    """Batches of at most `room` bytes. An item is never split; the default segment has room for the largest."""
+    batches: list[Encoded] = []
+    group: list[Append] = []
+    size = BATCH.size
+    for item in items:
+        alone = encode([item]).size - BATCH.size
+        if BATCH.size + alone > room:
+            raise InvalidArgument(f"a record of {item.length} bytes does not fit into a segment of this log")
+        if group and size + alone > room:
+            batches.append(encode(group))
+            group, size = [], BATCH.size
+        group.append(item)
+        size += alone
+    batches.append(encode(group))
+    return batches

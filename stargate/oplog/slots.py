@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slots: the files that segments live in, and the superblock that says which log they belong to."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from errno import ENOSPC
+from itertools import count
+from threading import Lock
+
+from stargate.errors import NoSpace, NotFound, Unavailable
+from stargate.fs.disk import Disk, File
+from stargate.oplog.format import (
+    SEGMENT_HEADER_BYTES,
+    SUPERBLOCK_SLOT_BYTES,
+    SegmentHeader,
+    Superblock,
+    damaged,
+    parse_segment,
+    parse_superblock,
+)
+from stargate.units import MiB
+
+_ZEROS = bytes(MiB)
+
+
+@dataclass(eq=False)
+class Slot:
+    """One slot file. `header` None: it holds no segment of this log."""
+
+    number: int
+    file: File
+    header: SegmentHeader | None
+
+
+def superblock_path(path: str) -> str:
+    return f"{path}/superblock"
+
+
+def slot_path(path: str, number: int) -> str:
+    return f"{path}/slot-{number:04d}"
+
+
+def load_superblock(disk: Disk, path: str) -> tuple[Superblock, int]:
+    """The newest good copy and which of the two it is.
+
+    Raises NotFound without a log, LogDamaged when no copy is good.
+    """
+    if not disk.exists(superblock_path(path)):
+        raise NotFound(f"there is no log in {path}")
+    file = disk.open(superblock_path(path), read_only=True)
+    try:
+        copies = [parse_superblock(file.pread(SUPERBLOCK_SLOT_BYTES, at * SUPERBLOCK_SLOT_BYTES)) for at in (0, 1)]
+    finally:
+        file.close()
+    good = [(copy, at) for at, copy in enumerate(copies) if copy is not None]
+    if not good:
+        raise damaged(0, "both copies of the superblock are unreadable")
+    return max(good, key=lambda pair: pair[0].incarnation)
+
+
+def store_superblock(disk: Disk, path: str, info: Superblock, copy: int) -> None:
+    """Write one copy and make it durable; the other stays as it is."""
+    file = disk.open(superblock_path(path))
+    try:
+        file.pwritev([info.pack()], copy * SUPERBLOCK_SLOT_BYTES)
+        file.fdatasync()
+    finally:
+        file.close()
+
+
+def slot_numbers(disk: Disk, path: str) -> list[int]:
+    names = [name[5:] for name in disk.list(path) if name.startswith("slot-")]
+    return sorted(int(name) for name in names if name.isdigit() and len(name) <= 8)
+
+
+def open_slots(disk: Disk, path: str, info: Superblock, *, read_only: bool = False) -> list[Slot]:
+    slots = []
+    for number in slot_numbers(disk, path):
+        file = disk.open(slot_path(path, number), read_only=read_only)
+        slots.append(Slot(number, file, read_header(info, file)))
+    return slots
+
+
+def read_header(info: Superblock, file: File) -> SegmentHeader | None:
+    return parse_segment(info, file.pread(SEGMENT_HEADER_BYTES, 0))
+
+
+def fill_zeros(file: File, size: int) -> None:
+    """Allocate and write all of a slot, so that later appends change no metadata and cannot run out of space."""
+    view = memoryview(_ZEROS)
+    for offset in range(0, size, MiB):
+        file.pwritev([view[: min(MiB, size - offset)]], offset)
+    file.fdatasync()
+
+
+class SlotPool:
+    """Slots that may take the next segment. `prepare` (sync thread) and `take` (writer) exclude each other."""
+
+    def __init__(self, disk: Disk, path: str, segment_bytes: int, slots: list[Slot], used: set[int]) -> None:
+        self._disk = disk
+        self._path = path
+        self._segment_bytes = segment_bytes
+        self._guard = Lock()
+        self._ready: Slot | None = None
+        self._numbers = {slot.number for slot in slots}
+        self._free: deque[Slot] = deque()
+        for slot in slots:
+            if slot.number in used:
+                continue
+            if slot.file.size() == segment_bytes:
+                self._free.append(slot)
+            else:
+                # A slot whose filling was cut off; it is made again when needed.
+                slot.file.close()
+                self._numbers.discard(slot.number)
+
+    def give(self, slot: Slot) -> None:
+        self._free.append(slot)
+
+    def take(self) -> Slot:
+        """The prepared slot, else one made now (slow). Raises NoSpace; then nothing has changed."""
+        with self._guard:
+            slot, self._ready = self._ready, None
+            if slot is not None:
+                return slot
+            return self._free.popleft() if self._free else self._make()
+
+    def prepare(self) -> None:
+        """Have a slot ready: made and zero-filled, or a released one read once, for appends write parts of pages.
+
+        Raises NoSpace.
+        """
+        with self._guard:
+            if self._ready is not None:
+                return
+            if self._free:
+                slot = self._free.popleft()
+                for offset in range(0, self._segment_bytes, MiB):
+                    slot.file.pread(MiB, offset)
+                self._ready = slot
+            else:
+                self._ready = self._make()
+
+    def _make(self) -> Slot:
+        number = next(n for n in count() if n not in self._numbers)
+        path = slot_path(self._path, number)
+        try:
+            file = self._disk.open(path, create=True)
+            try:
+                file.truncate(0)
+                fill_zeros(file, self._segment_bytes)
+                self._disk.sync_dir(self._path)
+            except BaseException:
+                file.close()
+                raise
+        except OSError as exc:
+            if exc.errno == ENOSPC:
+                self._disk.unlink(path)
+                raise NoSpace("the disk is full: the log cannot grow; free space on the site's data folder") from exc
+            raise Unavailable("the log cannot make a new segment file", str(exc)) from exc
+        self._numbers.add(number)
+        return Slot(number, file, None)
+
+    def close(self) -> None:
+        with self._guard:
+            rest = [*self._free] if self._ready is None else [self._ready, *self._free]
+            self._free.clear()
+            self._ready = None
+        for slot in rest:
+            slot.file.close()
