@@ -31,6 +31,7 @@ class RemoteSite(models.Model):
     latency_seconds = models.FloatField(null=True, blank=True)  # of the last answered ping; None before the first
     last_seen_at = models.DateTimeField(null=True, blank=True)
     silent_since = models.DateTimeField(null=True, blank=True)  # first unanswered ping of the present silence
+    engine_knows = models.BooleanField(default=False)  # False: the leader still has to tell the engine its pin
     peer_info = models.JSONField(default=dict, blank=True)  # last ping answer: name, versions, free bytes
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

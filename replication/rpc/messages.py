@@ -55,6 +55,7 @@ class PairAnswer:
     """The answering side proves the same."""
 
     site_uuid: uuid.UUID
+    addresses: list[Address] = field(metadata={"max": 16})
     name: str = field(metadata={"max": 75})
     proof: str = field(metadata={"max": 64})
 

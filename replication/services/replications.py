@@ -53,9 +53,9 @@ def request(
             raise Conflict("not_paired", f"The remote site {site.name} is not paired.", "Pair the two sites first.")
         if retention_seconds is not None and retention_seconds <= 0:
             raise InvalidInput("retention_seconds", "The retention must be longer than nothing.")
-        row, created = _get_or_create(uuid.UUID(str(snapshot_uuid)), facts, manifest, site, retention_seconds, start_at)
+        wish = {"manifest": dict(manifest), "retention_seconds": retention_seconds, "hidden_base": hidden_base}
+        row, created = _get_or_create(uuid.UUID(str(snapshot_uuid)), facts, site, start_at, wish)
         if created:
-            Replication.objects.filter(pk=row.pk).update(hidden_base=hidden_base)
             task_rows.create(row, actor=actor)
             if row.start_at <= timezone.now():
                 queue.enqueue(row, at=timezone.now())
@@ -66,10 +66,9 @@ def request(
 def _get_or_create(
     snapshot_uuid: uuid.UUID,
     facts: SnapshotFacts,
-    manifest: Mapping[str, Any],
     site: RemoteSite,
-    retention_seconds: int | None,
     start_at: datetime | None,
+    wish: dict[str, Any],
 ) -> tuple[Replication, bool]:
     now = timezone.now()
     begin = max(start_at or now, now)
@@ -83,12 +82,11 @@ def _get_or_create(
             "domain_uuid": facts.domain_uuid,
             "domain_name": facts.domain_name,
             "display_id": facts.display_id,
-            "manifest": dict(manifest),
-            "retention_seconds": retention_seconds,
             "total_bytes": facts.size_bytes,
             "start_at": begin,
-            "expires_at": begin + timedelta(seconds=retention_seconds) if retention_seconds else None,
+            "expires_at": begin + timedelta(seconds=wish["retention_seconds"]) if wish["retention_seconds"] else None,
             "created_at": now,
+            **wish,
         },
     )
 

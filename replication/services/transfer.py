@@ -6,9 +6,9 @@
     arrived  tell the remote site; it publishes the snapshot
     done
 
-Every step can be repeated: a run that dies anywhere is started again from the offer, the receiver says what it has already.
-The row is the authority: each write is conditional on (RUNNING, owner), and a run that finds itself replaced stops the engine
-and leaves. An engine refusing the run's term means the same.
+Every step can be repeated: a run that dies anywhere is started again from the offer, and the receiver says what it has.
+The row is the authority: each write is conditional on (RUNNING, owner), and a run that finds itself replaced stops the
+engine and leaves.
 """
 
 from __future__ import annotations
