@@ -8,6 +8,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 
 from crc32c import crc32c
 
@@ -95,7 +96,9 @@ class EgroupFiles:
         self.file(freed.egroup).punch(freed.offset, freed.length)
 
     def store_id(self) -> bytes | None:
-        """Identity in the headers, or None when no egroup has a readable one. A torn header can only be the last, empty egroup."""
+        """Identity in the headers, or None when no egroup has a readable one. A torn header can only be the last, empty
+        egroup.
+        """
         for egroup in self.numbers():
             try:
                 return parse_head(self.file(egroup).pread(HEAD_BYTES, 0), egroup)
@@ -156,6 +159,7 @@ class Appender:
         self._buffers: list[bytes] = []
         self._buffered = 0
         self._dirty: dict[int, File] = {}
+        self._durable: dict[int, int] = {}
         self._new_names = False
         self._file: File | None = None
         numbers = files.numbers()
@@ -163,7 +167,9 @@ class Appender:
         self._end = self._at = self._tail()
 
     def _tail(self) -> int:
-        """Where to go on. Behind a crash the file may end in bytes that no index entry owns: never reused, never truncated."""
+        """Where to go on. Behind a crash the file may end in bytes that no index entry owns: never reused, never
+        truncated.
+        """
         if not self.egroup:
             return self._limit
         file = self._files.file(self.egroup)
@@ -196,18 +202,23 @@ class Appender:
         return bool(self._buffered) and egroup == self.egroup and offset >= self._at
 
     def spill(self) -> None:
-        """Write what is held back, at its fixed place: after an error the same bytes are tried again. Raises NoSpace, StoreFrozen."""
+        """Write what is held back, at its fixed place: after an error the same bytes are tried again. Raises NoSpace,
+        StoreFrozen.
+        """
         if not self._buffered:
             return
         file = self._file or self._files.file(self.egroup)
         with _writing():
             file.pwritev(self._buffers, self._at)
+        self._durable.setdefault(self.egroup, self._at)
         self._dirty[self.egroup] = file
         self._at += self._buffered
         self._buffers, self._buffered = [], 0
 
     def sync(self) -> None:
-        """All appended bytes and names are durable. A failed fdatasync raises StoreFrozen and must never be tried again."""
+        """All appended bytes and names are durable. A failed fdatasync raises StoreFrozen and must never be tried
+        again.
+        """
         self.spill()
         try:
             for file in self._dirty.values():
@@ -215,9 +226,21 @@ class Appender:
             if self._new_names:
                 self._files.disk.sync_dir(FOLDER)
         except OSError as exc:
-            raise ef.StoreFrozen("the extent store could not make its data durable; restart it after checking the disk", str(exc)) from exc
+            self._cut_back()
+            raise ef.StoreFrozen(
+                "the extent store could not make its data durable; restart it after checking the disk", str(exc)
+            ) from exc
         self._dirty.clear()
+        self._durable.clear()
         self._new_names = False
+
+    def _cut_back(self) -> None:
+        """After a failed fdatasync the page cache may show bytes that the disk lacks: a later rebuild must not find
+        them there.
+        """
+        for egroup, file in self._dirty.items():
+            with suppress(OSError):
+                file.truncate(self._durable.get(egroup, HEAD_BYTES))
 
     def _start(self, egroup: int) -> None:
         with _writing():
@@ -240,5 +263,7 @@ class _writing:
         if not isinstance(exc, OSError):
             return
         if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise NoSpace("no space for the extent store; free some or delete snapshots", os.strerror(exc.errno)) from exc
+            raise NoSpace(
+                "no space for the extent store; free some or delete snapshots", os.strerror(exc.errno)
+            ) from exc
         raise ef.StoreFrozen("the extent store cannot write; restart it after checking the disk", str(exc)) from exc

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes of one extent: header, checksum table, payload (docs/formats/extents.md). Pure functions; every length is checked before use."""
+"""Bytes of one extent: header, checksum table, payload (docs/formats/extents.md). Pure functions; every length is
+checked before use.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
-import lz4.block
+import lz4.block  # type: ignore[import-untyped]
 import zstandard
 from blake3 import blake3
 from crc32c import crc32c
@@ -54,7 +56,9 @@ class Codec(IntEnum):
 
 
 class MissingExtent(DamagedData):
-    """A hash that something refers to is not in the index. The index is only a cache: run `rebuild` before believing it is gone."""
+    """A hash that something refers to is not in the index. The index is only a cache: run `rebuild` before believing it
+    is gone.
+    """
 
 
 class MissingChild(StargateError):
@@ -68,7 +72,9 @@ class StoreFrozen(Unavailable):
 
 
 class ExtentHeader(NamedTuple):
-    """`stored_bytes` are on disk, `size_bytes` after decompression; `crcs` has one little-endian CRC32C per 4 KiB of the stored bytes."""
+    """`stored_bytes` are on disk, `size_bytes` after decompression; `crcs` has one little-endian CRC32C per 4 KiB of
+    the stored bytes.
+    """
 
     kind: int
     codec: int
@@ -113,7 +119,9 @@ def encode(data: bytes, compress: bool) -> tuple[int, bytes]:
 
 
 def decode(codec: int, payload: bytes, size_bytes: int) -> bytes:
-    """Uncompressed bytes, never more than `size_bytes` allocated. Raises DamagedData when the payload is not exactly that long."""
+    """Uncompressed bytes, never more than `size_bytes` allocated. Raises DamagedData when the payload is not exactly
+    that long.
+    """
     try:
         data = _decode(codec, payload, size_bytes)
     except (lz4.block.LZ4BlockError, zstandard.ZstdError, ValueError) as exc:
@@ -172,8 +180,12 @@ def _seed(store_id: bytes, egroup: int, offset: int) -> int:
 
 
 def pack_header(header: ExtentHeader, store_id: bytes, egroup: int, offset: int) -> bytes:
-    """Header and checksum table. Its CRC is seeded with the place, so that bytes a guest wrote into a chunk can never pass for an extent."""
-    head = _HEAD.pack(MAGIC, _VERSION, header.kind, header.codec, header.level, header.size_bytes, header.stored_bytes, header.digest)
+    """Header and checksum table. Its CRC is seeded with the place, so that bytes a guest wrote into a chunk can never
+    pass for an extent.
+    """
+    head = _HEAD.pack(
+        MAGIC, _VERSION, header.kind, header.codec, header.level, header.size_bytes, header.stored_bytes, header.digest
+    )
     crc = crc32c(header.crcs, crc32c(head, _seed(store_id, egroup, offset)))
     return head + _CRC.pack(crc) + header.crcs
 
@@ -186,7 +198,7 @@ def stored_size(data: bytes) -> int:
     """Payload bytes that an unverified header declares; bounded. Raises DamagedData when no header can say that."""
     if len(data) < HEADER_BYTES or not looks_like_header(data):
         raise DamagedData("no extent header here")
-    _, version, kind, codec, level, size_bytes, stored_bytes, _ = _HEAD.unpack_from(data)
+    _, version, kind, codec, _, size_bytes, stored_bytes, _ = _HEAD.unpack_from(data)
     if version != _VERSION:
         raise DamagedData(f"extent format {version} is unknown to this engine")
     bound = CHUNK_BYTES_MAX if kind == Kind.CHUNK else NODE_BYTES_MAX

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import lmdb
 
-from stargate.errors import NoSpace, Unavailable
+from stargate.errors import DamagedData, NoSpace, Unavailable
 from stargate.extents.format import Kind, StoreFrozen
 from stargate.units import GiB
 
@@ -141,22 +141,37 @@ class LmdbIndex:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             self._env = lmdb.open(
-                str(folder), map_size=MAP_BYTES, max_dbs=4, readahead=False, readonly=read_only, max_readers=512, create=not read_only
+                str(folder),
+                map_size=MAP_BYTES,
+                max_dbs=4,
+                readahead=False,
+                readonly=read_only,
+                max_readers=512,
+                create=not read_only,
             )
             self._extents = self._env.open_db(b"extents", create=not read_only)
             self._freed = self._env.open_db(b"freed", create=not read_only)
             self._meta = self._env.open_db(b"meta", create=not read_only)
         except lmdb.Error as exc:
-            raise Unavailable(f"the extent index at {folder} cannot be opened; start the store, or delete it to have it rebuilt", str(exc)) from exc
+            raise Unavailable(
+                f"the extent index at {folder} cannot be opened; start the store, or delete it to have it rebuilt",
+                str(exc),
+            ) from exc
 
     def get(self, digest: bytes) -> Location | None:
-        with self._env.begin(db=self._extents) as txn:
-            value = txn.get(digest)
+        try:
+            with self._env.begin(db=self._extents) as txn:
+                value = txn.get(digest)
+        except lmdb.Error as exc:
+            raise DamagedData("the extent index is damaged; rebuild it", str(exc)) from exc
         return None if value is None else Location(*_VALUE.unpack(value))
 
     def get_many(self, digests: Sequence[bytes]) -> list[Location | None]:
-        with self._env.begin(db=self._extents) as txn:
-            values = [txn.get(d) for d in digests]
+        try:
+            with self._env.begin(db=self._extents) as txn:
+                values = [txn.get(d) for d in digests]
+        except lmdb.Error as exc:
+            raise DamagedData("the extent index is damaged; rebuild it", str(exc)) from exc
         return [None if v is None else Location(*_VALUE.unpack(v)) for v in values]
 
     def commit(self, change: Change) -> None:
@@ -169,7 +184,9 @@ class LmdbIndex:
         except lmdb.DiskError as exc:
             raise NoSpace("no space for the extent index", str(exc)) from exc
         except lmdb.Error as exc:
-            raise StoreFrozen("the extent index cannot be written; restart the store, it is rebuilt when damaged", str(exc)) from exc
+            raise StoreFrozen(
+                "the extent index cannot be written; restart the store, it is rebuilt when damaged", str(exc)
+            ) from exc
 
     def _apply(self, txn: lmdb.Transaction, change: Change) -> None:
         for digest, location in sorted(change.puts):
@@ -214,7 +231,7 @@ class LmdbIndex:
             return int(txn.stat(self._extents)["entries"])
 
     def clear(self) -> None:
-        """Empty the index; its identity goes first, so that a crash in between leaves an index that asks to be rebuilt."""
+        """Empty the index. Without its identity it asks to be rebuilt at the next open."""
         with self._env.begin(write=True) as txn:
             for db in (self._meta, self._freed, self._extents):
                 txn.drop(db, delete=False)

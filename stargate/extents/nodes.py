@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Payloads of tree nodes and roots (docs/formats/tree.md). Pure; bytes from disk or peer are checked against every bound."""
+"""Payloads of tree nodes and roots (docs/formats/tree.md). Pure; bytes from disk or peer are checked against every
+bound.
+"""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+
+import numpy as np
 
 from stargate.errors import DamagedData, InvalidArgument
 from stargate.extents.format import CHUNK_BYTES_MAX, HASH_BYTES, ZERO_HASH, Kind
@@ -23,7 +27,9 @@ PREFIX_BYTES = _NODE.size
 
 @dataclass(frozen=True, slots=True)
 class TreeFormat:
-    """Shape of a version's tree; two trees are comparable when chunk size and fan-out are equal. Raises InvalidArgument."""
+    """Shape of a version's tree; two trees are comparable when chunk size and fan-out are equal. Raises
+    InvalidArgument.
+    """
 
     size_bytes: int
     chunk_bytes: int = CHUNK_BYTES
@@ -33,7 +39,9 @@ class TreeFormat:
         if not 0 <= self.size_bytes <= VDISK_BYTES_MAX:
             raise InvalidArgument(f"a vDisk has 0 to {VDISK_BYTES_MAX} bytes, not {self.size_bytes}")
         if not BLOCK_BYTES <= self.chunk_bytes <= CHUNK_BYTES_MAX or self.chunk_bytes & (self.chunk_bytes - 1):
-            raise InvalidArgument(f"a chunk is a power of two from {BLOCK_BYTES} to {CHUNK_BYTES_MAX} bytes, not {self.chunk_bytes}")
+            raise InvalidArgument(
+                f"a chunk is a power of two from {BLOCK_BYTES} to {CHUNK_BYTES_MAX} bytes, not {self.chunk_bytes}"
+            )
         if not 2 <= self.fanout <= FANOUT_MAX:
             raise InvalidArgument(f"the fan-out is 2 to {FANOUT_MAX}, not {self.fanout}")
 
@@ -96,7 +104,9 @@ def parse_root(payload: bytes) -> tuple[TreeFormat, bytes]:
 
 
 def level_of(kind: int, payload: bytes) -> int:
-    """Level of a node payload (0 for a leaf; roots and chunks have none, 0). Raises DamagedData when payload and kind disagree."""
+    """Level of a node payload (0 for a leaf; roots and chunks have none, 0). Raises DamagedData when payload and kind
+    disagree.
+    """
     if kind == Kind.CHUNK:
         return 0
     if kind == Kind.ROOT:
@@ -115,7 +125,17 @@ def children(kind: int, payload: bytes) -> list[bytes]:
     if kind == Kind.ROOT:
         top = parse_root(payload)[1]
         return [] if top == ZERO_HASH else [top]
-    found = dict.fromkeys(payload[at : at + HASH_BYTES] for at in range(PREFIX_BYTES, len(payload), HASH_BYTES))
+    return new_children(payload, bytes(len(payload)))
+
+
+def new_children(payload: bytes, base: bytes) -> list[bytes]:
+    """Hashes of a leaf or inner node that its base does not have at the same place, holes left out."""
+    if len(payload) != len(base):
+        raise InvalidArgument("a node and its base have different shapes")
+    rows = np.frombuffer(payload, np.uint64) != np.frombuffer(base, np.uint64)
+    slots = np.flatnonzero(rows[PREFIX_BYTES // 8 :].reshape(-1, HASH_BYTES // 8).any(axis=1)).tolist()
+    places = (PREFIX_BYTES + slot * HASH_BYTES for slot in slots)
+    found = dict.fromkeys(payload[at : at + HASH_BYTES] for at in places)
     found.pop(ZERO_HASH, None)
     return list(found)
 

@@ -93,7 +93,9 @@ class ExtentReader:
         return plain[first_block * BLOCK_BYTES : (first_block + count) * BLOCK_BYTES]
 
     def read_node(self, digest: bytes) -> bytes:
-        """Payload of a leaf, inner node or root; its own bounds are checked, its place in a tree is the caller's to check."""
+        """Payload of a leaf, inner node or root; its own bounds are checked, its place in a tree is the caller's to
+        check.
+        """
         found = self._nodes.get(digest)
         if found is None:
             found = self._read_plain(digest, None)
@@ -176,7 +178,14 @@ class ExtentReader:
         data = self.files.read(location.egroup, location.offset, length)
         header = ef.parse_header(data, self.store_id, location.egroup, location.offset)
         agreed = (header.kind, header.codec, header.level, header.size_bytes, header.stored_bytes, header.digest)
-        if agreed != (location.kind, location.codec, location.level, location.size_bytes, location.stored_bytes, digest):
+        if agreed != (
+            location.kind,
+            location.codec,
+            location.level,
+            location.size_bytes,
+            location.stored_bytes,
+            digest,
+        ):
             raise ef.MissingExtent(f"the index is wrong about extent {digest.hex()}; rebuild the index")
         opened = _Opened(self.files.file(location.egroup), location.offset + length, location, header.crcs)
         with self._opened_lock:
@@ -190,7 +199,7 @@ class ExtentReader:
 
     @property
     def store_id(self) -> bytes:
-        """Random identity of this store, part of every header's checksum. Raises DamagedData when no egroup tells it."""
+        """Random identity of this store, in every header's checksum. Raises DamagedData when no egroup tells it."""
         if self._store_id is None:
             self._store_id = self.files.store_id()
         if self._store_id is None:

@@ -12,7 +12,9 @@ from stargate.fs.disk import Disk
 
 
 def rebuild(disk: Disk, index: Index) -> int:
-    """Fill `index` from the egroups of `disk`; how many extents it has. No store may be open for writing. Raises Unavailable."""
+    """Fill `index` from the egroups of `disk`; how many extents it has. No store may be open for writing. Raises
+    Unavailable.
+    """
     files = EgroupFiles(disk, read_only=False)
     try:
         store_id = files.store_id()
@@ -30,7 +32,9 @@ def rebuild_files(files: EgroupFiles, index: Index, store_id: bytes, *, epoch: i
     for egroup in files.numbers():
         found: list[tuple[bytes, Location]] = []
         for offset, header in files.scan(egroup, store_id):
-            location = Location(egroup, offset, header.stored_bytes, header.size_bytes, header.kind, header.codec, header.level, epoch)
+            location = Location(
+                egroup, offset, header.stored_bytes, header.size_bytes, header.kind, header.codec, header.level, epoch
+            )
             plain = _checked(files, location, header)
             if plain is None:
                 continue
@@ -63,7 +67,9 @@ def _checked(files: EgroupFiles, location: Location, header: ef.ExtentHeader) ->
 
 
 def _enter_nodes(index: Index, waiting: dict[bytes, tuple[Location, list[bytes]]]) -> None:
-    """Children before parents; a node below which something is missing stays out, because presence means a complete subtree."""
+    """Children before parents; a node below which something is missing stays out, because presence means a complete
+    subtree.
+    """
     for rank in sorted({location.rank for location, _ in waiting.values()}):
         ready = [
             (digest, location)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The extent store: puts become visible at `flush` (data durable, then the index), sweeps run beside them (docs/formats/extents.md)."""
+"""The extent store: puts become visible at `flush` (data durable, then the index), sweeps run beside them
+(docs/formats/extents.md).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ _LOCK = f"{egroups.FOLDER}.lock"
 
 
 class StoreStats(NamedTuple):
-    """`stored_bytes` are the bytes of the egroup files, returned holes included; `pending` extents are not yet visible."""
+    """`stored_bytes` = size of the egroup files, returned holes included; `pending` = extents not yet visible."""
 
     extents: int
     pending: int
@@ -32,12 +34,20 @@ class StoreStats(NamedTuple):
 
 
 class ExtentStore(ExtentReader):
-    """One writing process at a time (a lock file keeps others out); any number of read-only ones. Safe between threads."""
+    """One writing process (a lock file keeps others out), any number of read-only ones. Safe between threads."""
 
     def __init__(
-        self, disk: Disk, index: Index, *, writable: bool, compress: bool = True, egroup_bytes: int = egroups.EGROUP_BYTES
+        self,
+        disk: Disk,
+        index: Index,
+        *,
+        writable: bool,
+        compress: bool = True,
+        egroup_bytes: int = egroups.EGROUP_BYTES,
     ) -> None:
-        """Raises Unavailable when another process writes. An index that does not belong to the egroups is rebuilt by the writer."""
+        """Raises Unavailable when another process writes. An index that does not belong to the egroups is rebuilt by
+        the writer.
+        """
         super().__init__(disk, index, read_only=not writable)
         self.writable = writable
         self.compress = compress
@@ -64,7 +74,9 @@ class ExtentStore(ExtentReader):
     # --- puts
 
     def put_chunk(self, data: Buffer) -> bytes:
-        """Store a chunk unless it is there; its hash. Nothing is stored for zeros. Raises InvalidArgument, NoSpace, StoreFrozen."""
+        """Store a chunk unless it is there; its hash. Nothing is stored for zeros. Raises InvalidArgument, NoSpace,
+        StoreFrozen.
+        """
         if is_zero(data):
             return ZERO_HASH
         digest = ef.chunk_hash(data)
@@ -81,9 +93,11 @@ class ExtentStore(ExtentReader):
         return [self.put_chunk(chunk) for chunk in chunks]
 
     def put_node(self, kind: int, payload: bytes, *, base: bytes | None = None) -> bytes:
-        """Store a tree node and give its hash. `base` = a present node from which unchanged children come: these are not looked up again.
+        """Store a tree node and give its hash. `base` = a present node from which unchanged children come: these are
+        not looked up again.
 
-        Raises MissingChild: presence of a node means a complete subtree. Raises DamagedData when the payload is no node of that kind.
+        Raises MissingChild: presence of a node means a complete subtree. Raises DamagedData when the payload is no
+        node of that kind.
         """
         level = nodes.level_of(kind, payload)
         if kind == Kind.CHUNK:
@@ -97,15 +111,21 @@ class ExtentStore(ExtentReader):
         self._nodes.put(digest, payload)
         return digest
 
-    def put_verified(self, kind: int, digest: bytes, codec: int, payload: bytes, size_bytes: int) -> None:
-        """Store bytes that a peer sent under a hash, after every check. Raises PeerProtocol, MissingChild, NoSpace, StoreFrozen."""
+    def put_verified(
+        self, kind: int, digest: bytes, codec: int, payload: bytes, size_bytes: int, *, repair: bool = False
+    ) -> None:
+        """Store bytes that a peer sent under a hash, after every check. Raises PeerProtocol, MissingChild, NoSpace,
+        StoreFrozen.
+
+        `repair` stores them even when the hash is present: the place on disk is known to be damaged.
+        """
         try:
             plain = _check_foreign(kind, digest, codec, payload, size_bytes)
             level = nodes.level_of(kind, plain)
         except (DamagedData, InvalidArgument) as exc:
             raise PeerProtocol("the peer sent an extent that fails its checks", f"{exc.message} {exc.detail}") from exc
         with self.lock:
-            if self._touch(digest):
+            if self._touch(digest) and not repair:
                 return
             self._check_children(kind, plain, None)
             if len(payload) * 4 > size_bytes * 3:
@@ -113,17 +133,25 @@ class ExtentStore(ExtentReader):
             self._append(kind, level, digest, codec, payload, size_bytes)
 
     def has(self, digests: Sequence[bytes]) -> list[bool]:
-        """Which are present and visible (for a node: with its whole subtree). Hits are protected from the running sweep. Holes are present."""
+        """Which are present and visible (for a node: with its whole subtree). Hits are protected from the running
+        sweep. Holes are present.
+        """
         self._check_writable()
         with self.lock:
             found = self.index.get_many(digests)
-            stale = [(d, loc._replace(stamp=self.epoch)) for d, loc in zip(digests, found, strict=True) if loc and loc.stamp != self.epoch]
+            stale = [
+                (d, loc._replace(stamp=self.epoch))
+                for d, loc in zip(digests, found, strict=True)
+                if loc and loc.stamp != self.epoch
+            ]
             for batch in in_batches(stale):
                 self._commit(Change(puts=batch))
         return [loc is not None or digest == ZERO_HASH for digest, loc in zip(digests, found, strict=True)]
 
     def flush(self) -> None:
-        """Egroups durable, then the index: what was put before is visible when this returns. Raises NoSpace (try again), StoreFrozen."""
+        """Egroups durable, then the index: what was put before is visible when this returns. Raises NoSpace (try
+        again), StoreFrozen.
+        """
         with self.lock:
             self._check_writable()
             try:
@@ -167,12 +195,16 @@ class ExtentStore(ExtentReader):
             return self.epoch
 
     def sweep_delete(self, live: Callable[[bytes], bool] | set[bytes] | frozenset[bytes], epoch: int) -> list[Freed]:
-        """Delete what is neither live nor stamped since `epoch` began, parents first. `live` must contain whole subtrees (`reachable`)."""
+        """Delete what is neither live nor stamped since `epoch` began, parents first. `live` must contain whole
+        subtrees (`reachable`).
+        """
         self._check_writable()
         return sweep.delete(self, live.__contains__ if isinstance(live, (set, frozenset)) else live, epoch)
 
     def punch(self, freed: Sequence[Freed] | None = None) -> int:
-        """Return ranges to the file system once no reader from before the deletion is left; bytes. None = all that older runs left behind."""
+        """Return ranges to the file system once no reader from before the deletion is left; bytes. None = all that
+        older runs left behind.
+        """
         self._check_writable()
         ranges = self.index.freed() if freed is None else freed
         for at in range(0, len(ranges), 2048):
@@ -231,24 +263,26 @@ class ExtentStore(ExtentReader):
     def _touch(self, digest: bytes) -> bool:
         """Whether it is present or pending; if so no sweep deletes it before this ingest ends."""
         self._check_writable()
-        if digest in self._pending or digest in self._touched:
-            return True
-        if self.index.get(digest) is None:
-            return False
-        self._touched.add(digest)
-        return True
+        return digest in self._touched or self._claim(digest) is not None
+
+    def _claim(self, digest: bytes) -> Location | None:
+        location = self._pending.get(digest)
+        if location is None:
+            location = self.index.get(digest)
+            if location is not None:
+                self._touched.add(digest)
+        return location
 
     def _check_children(self, kind: int, payload: bytes, base: bytes | None) -> None:
-        known: set[bytes] = set()
-        if base is not None and self._touch(base):
-            known.update(nodes.children(kind, self.read_node(base)))
+        if kind != Kind.ROOT and base is not None and self._touch(base):
+            missing = nodes.new_children(payload, self.read_node(base))
+        else:
+            missing = nodes.children(kind, payload)
         want = nodes.expected_children(kind, payload)
-        for child in nodes.children(kind, payload):
-            if child in known:
-                continue
-            if not self._touch(child):
+        for child in missing:
+            found = self._claim(child)
+            if found is None:
                 raise ef.MissingChild(f"child {child.hex()} of a node of kind {kind} is not stored")
-            found = self._locate(child)
             if (found.kind, found.level) != want:
                 raise DamagedData(f"child {child.hex()} has kind {found.kind} level {found.level}, not {want}")
 

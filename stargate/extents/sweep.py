@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Deleting what no root reaches, beside running ingests.
 
-Rank by rank from the roots down, so that a crash at any point leaves no node without its children. An extent that was asked for or put
-since the sweep began is kept, and, because presence means a complete subtree, so are its descendants, which lie in ranks still to come.
+Rank by rank from the roots down, so that a crash at any point leaves no node without its children. An extent that was
+asked for or put since the sweep began is kept, and, because presence means a complete subtree, so are its descendants,
+which lie in ranks still to come.
 """
 
 from __future__ import annotations
