@@ -20,14 +20,14 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 
-@worker_ready.connect
+@worker_ready.connect  # type: ignore[untyped-decorator]
 def _say_ready(**kwargs: Any) -> None:
     """Tell the runtime that tasks are being consumed; without a port there is nothing else it could ask."""
     if settings.PRISM_RUN_DIR:
         (settings.PRISM_RUN_DIR / WORKER_READY_FILE).touch()
 
 
-@worker_shutting_down.connect
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _say_gone(**kwargs: Any) -> None:
     if settings.PRISM_RUN_DIR:
         (settings.PRISM_RUN_DIR / WORKER_READY_FILE).unlink(missing_ok=True)

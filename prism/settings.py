@@ -132,7 +132,8 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"] if (BASE_DIR / "static").is_dir() else []
-STATIC_ROOT = (PRISM_DATA or BASE_DIR / "var") / "static"
+# Served straight from static/ and the packages, scanned once at start: there is nothing to collect at an upgrade.
+STATIC_ROOT = None
 WHITENOISE_USE_FINDERS = True
 
 SESSION_COOKIE_SECURE = True

@@ -7,9 +7,10 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from prism.runtime.child import Child, ChildFailed
 from prism.runtime.children import ChildSpec, children, site_environment
@@ -105,7 +106,7 @@ class Supervisor:
             raise
         self.screen.done(site.name, child.spec.name, time.monotonic() - started, child.spec.address)
 
-    async def _or_stop(self, work: "asyncio._CoroutineLike[None]") -> None:
+    async def _or_stop(self, work: Coroutine[Any, Any, None]) -> None:
         """Await `work`, but leave it when the operator wants to stop."""
         task = asyncio.ensure_future(work)
         stop = asyncio.create_task(self._stop.wait())
@@ -164,8 +165,11 @@ class Supervisor:
             write_heartbeat(site)
 
     async def _stop_site(self, site: Site) -> None:
+        begun = any(child.status.state != "waiting" for child in site.children)
         for child in reversed(site.children):
             await child.stop()
+        if not begun:
+            return
         self.screen.say(f"  {site.name:<6} stopped; its data stays in {site.layout.data}")
 
     async def _beat_forever(self) -> None:

@@ -21,5 +21,5 @@ class Command(BaseCommand):
         if users.filter(is_superuser=True).exists():
             return
         password = secrets.token_urlsafe(_PASSWORD_BYTES)
-        users.create_superuser(username=options["username"], password=password)  # type: ignore[attr-defined]
+        users.create_superuser(username=options["username"], password=password)
         self.stdout.write(password)

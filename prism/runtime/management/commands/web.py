@@ -15,7 +15,7 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if settings.SITE_CONFIG is None:
+        if settings.SITE_CONFIG is None or settings.LAYOUT is None:
             raise CommandError("PRISM_DATA does not name the data folder of a site; `make up` sets it.")
         uvicorn.run(
             "prism.asgi:application",

@@ -1,0 +1,82 @@
+# Prism DR. Needs only: git make python3 python3-venv (Debian 12). `make help` lists the targets.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+DATA ?= var
+SITES ?= $(if $(LISTEN),1,2)
+LISTEN ?=
+SITE ?= 1
+PYTEST_ARGS ?=
+BIN := $(VENV)/bin
+MANAGE := $(BIN)/python manage.py
+RUN_STAMP := $(VENV)/.installed-run
+DEV_STAMP := $(VENV)/.installed-dev
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+.PHONY: help up down status reset password venv venv-dev test lint bench fresh lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+up: venv ## start two paired sites on 127.0.0.1 and 127.0.0.2 (or SITES=1, LISTEN=address); Ctrl-C stops them
+	@exec $(MANAGE) up --root "$(DATA)" --sites $(SITES) $(if $(LISTEN),--listen "$(LISTEN)")
+
+down: venv ## stop what `make up` started, from another terminal
+	@exec $(MANAGE) down --root "$(DATA)"
+
+status: venv ## show processes, ports and health of the sites
+	@exec $(MANAGE) status --root "$(DATA)"
+
+reset: venv ## delete the sites with all their data (asks; YES=1 does not)
+	@exec $(MANAGE) reset --root "$(DATA)" $(if $(YES),--yes)
+
+password: venv ## give the user admin of a running site a new password (SITE=1)
+	@PRISM_DATA="$(DATA)/site$(SITE)" exec $(MANAGE) password
+
+venv: $(RUN_STAMP) ## make the virtualenv with the locked dependencies
+
+venv-dev: $(DEV_STAMP) ## the same with what tests and lint need
+
+$(BIN)/python:
+	@$(PYTHON) .ci/python-ok
+	@echo "Making the virtualenv $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "The virtualenv could not be made. Install the module: apt-get install python3-venv"; exit 1; }
+
+$(RUN_STAMP): requirements.txt | $(BIN)/python
+	@echo "Installing the locked dependencies (a minute or two, once)"
+	@$(PIP_INSTALL) -r requirements.txt
+	@touch $@
+
+$(DEV_STAMP): requirements-dev.txt $(RUN_STAMP)
+	@echo "Installing what tests and lint need"
+	@$(PIP_INSTALL) -r requirements.txt -r requirements-dev.txt
+	@touch $@
+
+test: venv-dev ## run all tests; as root it first installs the Debian packages they drive
+	@.ci/system-packages
+	@exec $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: venv-dev ## ruff, mypy, import contracts, missing migrations, house style
+	$(BIN)/ruff check .
+	$(BIN)/python .ci/house-style
+	$(BIN)/mypy stargate $$(git ls-files '*states.py')
+	$(BIN)/lint-imports
+	$(MANAGE) makemigrations --check --dry-run -v 0
+
+bench: venv-dev ## measure 4K random writes beside qemu-nbd and nbdkit
+	@exec $(BIN)/python -m bench
+
+fresh: ## prove `make up` and `make test` in a new Debian 12 chroot, as root and as an ordinary user (needs root)
+	@exec .ci/fresh
+
+lock: venv-dev ## renew the hashed locks from requirements.in and requirements-dev.in
+	$(PIP_COMPILE) --upgrade -o requirements.txt requirements.in
+	$(PIP_COMPILE) --upgrade -o requirements-dev.txt requirements-dev.in
+
+clean: ## delete the virtualenv and caches, never the sites' data
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
