@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m stargate front|store|ctl`: the engine's processes, and orders from a shell."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from stargate.control.client import Engine
+from stargate.errors import StargateError
+from stargate.units import MiB
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="stargate", description=__doc__)
+    parts = parser.add_subparsers(dest="part", required=True)
+    front = parts.add_parser("front", help="NBD, log, reads")
+    store = parts.add_parser("store", help="drain, fold, catalog, peer port")
+    ctl = parts.add_parser("ctl", help="one order: stargate ctl --data DIR status | snapshots | call ORDER JSON")
+    for part in (front, store, ctl):
+        part.add_argument("--data", type=Path, required=True, help="the site's folder")
+    for part in (front, store):
+        part.add_argument("--listen", default="127.0.0.1", help="address for clients and peers")
+    front.add_argument("--nbd-port", type=int, default=10809, help="0 = unix socket only")
+    front.add_argument("--log-cap-mib", type=int, default=4096)
+    front.add_argument("--segment-mib", type=int, default=64)
+    store.add_argument("--peer-port", type=int, default=2009, help="0 = none")
+    store.add_argument("--site-id", default="")
+    store.add_argument("--hot-limit-mib", type=int, default=6144)
+    ctl.add_argument("--store", action="store_true", help="ask the store process")
+    ctl.add_argument("order")
+    ctl.add_argument("args", nargs="?", default="{}", help="JSON object")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0, 1 when the engine refused to start or refused the order."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    if args.part == "front":
+        from stargate.front.service import FrontSettings
+        from stargate.front.service import serve as serve_front
+
+        return serve_front(
+            FrontSettings(args.data, args.listen, args.nbd_port, args.log_cap_mib * MiB, args.segment_mib * MiB)
+        )
+    if args.part == "store":
+        from stargate.store.service import StoreSettings
+        from stargate.store.service import serve as serve_store
+
+        return serve_store(
+            StoreSettings(args.data, args.listen, args.peer_port, args.site_id, args.hot_limit_mib * MiB)
+        )
+    return _order(args)
+
+
+def _order(args: argparse.Namespace) -> int:
+    engine = Engine(args.data / "run")
+    connection = engine.store if args.store else engine.front
+    try:
+        print(json.dumps(connection.call(args.order, **json.loads(args.args)), indent=2))
+    except StargateError as exc:
+        print(f"{exc.code}: {exc.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`FrontEngine`: the write path (stage, one append, place in the maps), the read path, the sync thread and the pacing.
+
+Everything here runs in the NBD loop's thread except `SyncThread`. The order of a batch: records are staged by the exports, appended
+with one vectored write, and only then entered in the maps; a refused append leaves the maps as they were.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from stargate.catalog.state import Op, State
+from stargate.clock import Clock, SystemClock
+from stargate.content import EpochContent
+from stargate.errors import LogFull, StargateError
+from stargate.front.layers import POSITION_SHIFT, Kind, Layer, Layers, Piece, plan
+from stargate.fs.disk import Buffer
+from stargate.oplog.format import WRITE, ZERO
+from stargate.oplog.log import Append, OpLog
+from stargate.units import BLOCK_BYTES, MiB
+
+log = logging.getLogger(__name__)
+
+ZEROS = bytes(1 * MiB)
+
+STEADY_SYNC_BYTES = 8 * MiB
+STEADY_SYNC_SECONDS = 0.25
+PACE_FROM = 0.70
+PACE_STOP = 0.95
+"""Fill of the log where guests begin to be slowed, and where writers wait until the drain made room (the rest is for orders)."""
+
+CONTROL_RESERVE_BYTES = 4 * MiB
+
+
+class RangeReader(Protocol):
+    """Verified reads by position: the log and the hot tier alike."""
+
+    def read(self, position: int, length: int, crcs: Sequence[int]) -> bytes: ...
+
+
+class ChunkReader(Protocol):
+    """Verified reads of stored chunks."""
+
+    def read_blocks(self, digest: bytes, first_block: int, count: int) -> bytes: ...
+
+
+class _Target(NamedTuple):
+    content: EpochContent
+    block: int
+    count: int
+    zero: bool
+
+
+class SyncThread(threading.Thread):
+    """Group commit: one fdatasync at a time, covering everything appended before it started (L4)."""
+
+    def __init__(self, oplog: OpLog, wake_fd: int) -> None:
+        super().__init__(name="sync", daemon=True)
+        self._log = oplog
+        self._wake_fd = wake_fd
+        self._asked = threading.Event()
+        self._stopping = False
+        self.changed = threading.Condition()
+        self.error: StargateError | None = None
+
+    def ask(self) -> None:
+        self._asked.set()
+
+    def run(self) -> None:
+        while not self._stopping:
+            asked = self._asked.wait(STEADY_SYNC_SECONDS)
+            self._asked.clear()
+            if asked or self._log.appended.position > self._log.durable.position:
+                self._sync()
+            self._prepare()
+
+    def _sync(self) -> None:
+        try:
+            self._log.sync()
+        except StargateError as exc:
+            log.critical("the log is frozen: %s", exc.message)
+            self.error = exc
+            self._stopping = True
+        os.eventfd_write(self._wake_fd, 1)
+        with self.changed:
+            self.changed.notify_all()
+
+    def _prepare(self) -> None:
+        try:
+            self._log.prepare()
+        except (OSError, StargateError) as exc:
+            log.warning("no next log segment yet: %s", exc)
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._asked.set()
+
+    def wait_durable(self, position: int, timeout_seconds: float) -> bool:
+        """Wait in another thread until `position` is durable; raises when the log froze."""
+        self._asked.set()
+        with self.changed:
+            self.changed.wait_for(lambda: self.error or self._log.durable.position >= position, timeout_seconds)
+        if self.error is not None:
+            raise self.error
+        return self._log.durable.position >= position
+
+
+class Pacer:
+    """A token bucket over all writers: above `PACE_FROM` they get the drain's measured rate, tapering as the log fills (L6)."""
+
+    def __init__(self, oplog: OpLog, clock: Clock) -> None:
+        self._log = oplog
+        self._clock = clock
+        self._free_at = 0.0
+        self._last_release = (clock.monotonic(), 0)
+        self.drain_bytes_per_second = 64.0 * MiB
+
+    def released(self, total_bytes: int) -> None:
+        """The drain released log space: update its measured rate (smoothed)."""
+        now = self._clock.monotonic()
+        then, before = self._last_release
+        self._last_release = (now, total_bytes)
+        if now > then and total_bytes > before:
+            rate = (total_bytes - before) / (now - then)
+            self.drain_bytes_per_second = max(1.0 * MiB, 0.7 * self.drain_bytes_per_second + 0.3 * rate)
+
+    def wrote(self, written_bytes: int) -> None:
+        fill = self._log.used_bytes / self._log.cap_bytes
+        if fill <= PACE_FROM:
+            self._free_at = 0.0
+            return
+        taper = 1.3 - (fill - PACE_FROM) / (PACE_STOP - PACE_FROM)  # 1.3 x the drain's rate at first, 0.3 x at the stop
+        rate = max(0.05, taper) * self.drain_bytes_per_second
+        now = self._clock.monotonic()
+        self._free_at = max(self._free_at, now) + written_bytes / rate
+
+    def delay(self) -> float:
+        """Seconds for which writers should not be read from."""
+        if self._log.used_bytes >= PACE_STOP * self._log.cap_bytes:
+            return 0.02
+        return max(0.0, self._free_at - self._clock.monotonic()) if self._free_at else 0.0
+
+
+class FrontEngine:
+    """The log and the maps. One instance per site, owned by the NBD loop's thread."""
+
+    def __init__(
+        self,
+        oplog: OpLog,
+        state: State,
+        layers: Layers,
+        *,
+        log_reader: RangeReader,
+        hot_reader: RangeReader,
+        chunks: ChunkReader,
+        clock: Clock | None = None,
+    ) -> None:
+        self.log = oplog
+        self.state = state
+        self.layers = layers
+        self.clock = clock or SystemClock()
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.sync = SyncThread(oplog, self.wake_fd)
+        self.pacer = Pacer(oplog, self.clock)
+        self.last_write_at: dict[str, float] = {}
+        self._readers = {Kind.LOG: log_reader, Kind.HOT: hot_reader}
+        self._chunks = chunks
+        self._appends: list[Append] = []
+        self._targets: list[_Target] = []
+        self._batch_error: StargateError | None = None
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def stage_write(self, handle: int, layer: Layer, block: int, data: Buffer) -> None:
+        """Whole blocks only. `data` must stay unchanged until `commit`."""
+        length = len(data)
+        self._appends.append(Append(WRITE, handle, block * BLOCK_BYTES, data, length))
+        self._targets.append(_Target(layer.content, block, length // BLOCK_BYTES, False))
+
+    def stage_zero(self, handle: int, layer: Layer, block: int, count: int) -> None:
+        self._appends.append(Append(ZERO, handle, block * BLOCK_BYTES, None, count * BLOCK_BYTES))
+        self._targets.append(_Target(layer.content, block, count, True))
+
+    def flush_stage(self) -> None:
+        """Append early, inside a batch (read-modify-write needs it). A failure also fails the batch's own `commit`:
+        it took other requests' staged writes with it, and those must not be acknowledged."""
+        try:
+            self.commit()
+        except StargateError as exc:
+            self._batch_error = exc
+            raise
+
+    def commit(self) -> int:
+        """Append what is staged; returns the position that a flush must wait for. On an error nothing staged is kept."""
+        if self._batch_error is not None:
+            error, self._batch_error = self._batch_error, None
+            self._appends, self._targets = [], []
+            raise error
+        if self._appends:
+            appends, targets = self._appends, self._targets
+            self._appends, self._targets = [], []
+            if self.log.used_bytes + CONTROL_RESERVE_BYTES >= self.log.cap_bytes:
+                raise LogFull("the log is full: the drain does not keep up or the store process is not running")
+            before = self.log.appended.position
+            self._place(targets, self.log.append(appends))
+            self.pacer.wrote(self.log.appended.position - before)
+            if self.log.appended.position - self.log.durable.position >= STEADY_SYNC_BYTES:
+                self.sync.ask()
+        return self.log.appended.position
+
+    @staticmethod
+    def _place(targets: Sequence[_Target], results: Sequence[object]) -> None:
+        for (content, block, count, zero), (position, crcs) in zip(targets, results, strict=True):  # type: ignore[misc]
+            if zero:
+                content.zero(block, count)
+            elif count == 1:
+                content.write(block, position << POSITION_SHIFT | crcs[0])
+            else:
+                for number, crc in enumerate(crcs):
+                    content.write(block + number, (position + number * BLOCK_BYTES) << POSITION_SHIFT | crc)
+
+    def append_ops(self, ops: Sequence[Op]) -> int:
+        """Log ops as CONTROL records in one batch, then applied to the state; returns the position to wait for."""
+        from stargate.front.ops import control_record  # the encoding lives with the op builders
+
+        self.commit()
+        self.log.append([control_record(op) for op in ops])
+        position = self.log.appended.position
+        for op in ops:
+            self.apply_log_op(op, position)
+        return position
+
+    def apply_log_op(self, op: Op, position: int) -> None:
+        """The state follows a log op, and the layers follow the state."""
+        self.state.apply(op, position=position)
+        kind = op["op"]
+        if kind in ("create", "set_root"):
+            self.layers.follow(op["epoch"])
+        elif kind == "seal":
+            for member in op["members"]:
+                if member["epoch"] in self.state.epochs:
+                    self.layers.follow(member["epoch"])
+        elif kind == "resize" and op["vdisk"] in self.state.vdisks:
+            self.layers.follow(self.state.vdisks[op["vdisk"]].head)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def read_blocks(self, layer: Layer, block: int, count: int) -> list[Buffer]:
+        """Verified private copies of whole blocks. Raises DamagedData."""
+        return [self._fetch(piece) for piece in plan(layer, block, count)]
+
+    def _fetch(self, piece: Piece) -> Buffer:
+        length = piece.count * BLOCK_BYTES
+        if piece.kind is Kind.ZEROS:
+            return ZEROS[:length] if length <= len(ZEROS) else bytes(length)
+        if piece.kind is Kind.CHUNK:
+            return self._chunks.read_blocks(piece.digest, piece.start, piece.count)
+        return self._readers[piece.kind].read(piece.start, length, piece.crcs)
+
+    # -- durability ---------------------------------------------------------------------------------------------------
+
+    def request_sync(self, position: int) -> None:
+        if position > self.log.durable.position:
+            self.sync.ask()
+
+    def close(self) -> None:
+        self.sync.stop()
+        if self.sync.is_alive():
+            self.sync.join(10)

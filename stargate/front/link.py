@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The front's end of the line to the store process (see stargate.internal).
+
+A thread reads the line; what it brings is applied in the NBD loop, in order and in slices, so that a large drained window never
+holds up guests. Without a store the front serves on: the log fills, writers are paced.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from stargate.catalog.state import BatchRef, Op
+from stargate.content import ZERO, EpochContent
+from stargate.errors import StargateError, Unavailable
+from stargate.front import ops
+from stargate.front.engine import FrontEngine
+from stargate.front.layers import HOT_BIT, POSITION_SHIFT
+from stargate.hot.format import HotTable
+from stargate.internal import Line
+
+log = logging.getLogger(__name__)
+
+SLICE_ENTRIES = 2000
+"""Map entries moved per turn of the loop: about a millisecond."""
+
+RECONNECT_SECONDS = 0.5
+REPORT_SECONDS = 0.1
+
+ReadTable = Callable[[BatchRef], HotTable]
+
+
+class StoreLink:
+    """Connects, reconnects, applies store ops and reports the log's durable position."""
+
+    def __init__(
+        self,
+        engine: FrontEngine,
+        path: str,
+        *,
+        call_soon: Callable[[Callable[[], None]], None],
+        read_table: ReadTable,
+        on_restart: Callable[[], None],
+    ) -> None:
+        self._engine = engine
+        self._path = path
+        self._call_soon = call_soon
+        self._read_table = read_table
+        self._on_restart = on_restart
+        self._stop = threading.Event()
+        self._line: Line | None = None
+        self._queue: deque[tuple[Op, list[tuple[str, HotTable]]]] = deque()
+        self._work: Iterator[None] | None = None
+        self._reader = threading.Thread(target=self._run, name="store-link", daemon=True)
+        self._reporter = threading.Thread(target=self._report, name="store-report", daemon=True)
+
+    @property
+    def connected(self) -> bool:
+        return self._line is not None
+
+    def start(self) -> None:
+        self._reader.start()
+        self._reporter.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        line = self._line
+        if line is not None:
+            line.close()
+
+    # -- the reader thread --------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._session()
+            except (OSError, StargateError) as exc:
+                log.debug("no store process: %s", exc)
+            self._line = None
+            self._stop.wait(RECONNECT_SECONDS)
+
+    def _session(self) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.connect(self._path)
+        line = Line(sock)
+        line.send("hello", log_id=self._engine.state.log_id, n=self._last_n())
+        for message in line.messages():
+            kind = message["t"]
+            if kind == "welcome":
+                if message.get("restart"):
+                    log.error("the store knows nothing of our catalog position %d: restarting the front", self._engine.state.n)
+                    self._on_restart()
+                    return
+                self._line = line
+                for op in message["ops"]:
+                    self._take(op)
+            elif kind == "op":
+                self._take(message["op"])
+            elif kind == "seal":
+                self._call_soon(self._seal_all)
+            else:
+                log.warning("unknown message from the store: %s", kind)
+
+    def _last_n(self) -> int:
+        queued = [op["n"] for op, _ in self._queue]
+        return int(queued[-1]) if queued else self._engine.state.n
+
+    def _take(self, op: Op) -> None:
+        """Read the batch tables here, outside the loop, then hand the op to the loop."""
+        tables = []
+        if op["op"] == "drained":
+            for batch in op["batches"]:
+                tables.append((batch["epoch"], self._read_table(BatchRef(*batch["ref"]))))
+        self._queue.append((op, tables))
+        self._call_soon(self._pump)
+
+    def _report(self) -> None:
+        told = -1
+        while not self._stop.wait(REPORT_SECONDS):
+            line, durable = self._line, self._engine.log.durable.position
+            if line is None:
+                told = -1
+            elif durable != told:
+                try:
+                    line.send("log", durable=durable, used=self._engine.log.used_bytes, cap=self._engine.log.cap_bytes)
+                    told = durable
+                except Unavailable:
+                    continue
+
+    def drain_to(self, position: int) -> None:
+        line = self._line
+        if line is not None:
+            line.send("drain_to", position=position)
+
+    # -- in the loop --------------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        if self._work is None:
+            if not self._queue:
+                return
+            op, tables = self._queue[0]
+            self._work = self._apply(op, tables)
+        if next(self._work, StopIteration) is StopIteration:
+            self._work = None
+            self._queue.popleft()
+            if not self._queue:
+                return
+        self._call_soon(self._pump)
+
+    def _apply(self, op: Op, tables: list[tuple[str, HotTable]]) -> Iterator[None]:
+        engine = self._engine
+        if op["n"] <= engine.state.n:
+            return
+        if op["op"] == "drained":
+            covered = op["covered"][0]
+            for epoch, table in tables:
+                if epoch in engine.state.epochs:
+                    yield from swap(engine.layers.get(epoch).content, table, covered)
+            engine.state.apply({k: v for k, v in op.items() if k != "log_ops"})
+            engine.log.release(covered)
+            engine.pacer.released(covered)
+        else:
+            engine.state.apply(op)
+            self._follow(op)
+        line = self._line
+        if line is not None:
+            try:
+                line.send("ack", n=op["n"])
+            except Unavailable:
+                log.debug("store gone before the ack of %d", op["n"])
+
+    def _follow(self, op: Op) -> None:
+        layers = self._engine.layers
+        if op["op"] == "rooted":
+            layers.follow(op["epoch"])
+        elif op["op"] == "epochs_dropped":
+            for epoch in op["epochs"]:
+                layers.follow(epoch)
+        elif op["op"] == "received":
+            for member in op["members"]:
+                if member["epoch"] in self._engine.state.epochs:
+                    layers.follow(member["epoch"])
+
+    def _seal_all(self) -> None:
+        """An internal seal of every vDisk that holds drained data in its open epoch."""
+        state = self._engine.state
+        disks = [d for d in state.vdisks.values() if state.epochs[d.head].batches]
+        if disks:
+            self._engine.append_ops([ops.seal(disks, snapshot=None)])
+            self._engine.sync.ask()
+
+
+def swap(content: EpochContent, table: HotTable, covered: int) -> Iterator[None]:
+    """Point the map at the hot tier where it still points at the drained log records; yields between slices.
+
+    A block that was overwritten or trimmed meanwhile keeps its newer value: the guard is the log position it was drained from.
+    """
+    for chunk, digest in table.chunks:
+        _swap_chunk(content, chunk, digest, covered)
+        yield
+    blocks = iter(zip(table.blocks.tolist(), table.sources.tolist(), table.positions.tolist(), table.crcs.tolist(), strict=True))
+    while True:
+        batch = list(islice(blocks, SLICE_ENTRIES))
+        if not batch:
+            return
+        for block, source, position, crc in batch:
+            old = content.get(block)
+            if old is not None and old >> POSITION_SHIFT == source and not old & HOT_BIT:
+                content.write(block, position << POSITION_SHIFT | HOT_BIT | crc)
+        yield
+
+
+def _swap_chunk(content: EpochContent, chunk: int, digest: bytes, covered: int) -> None:
+    """The window covered the whole chunk. Newer single blocks stay over it; blocks trimmed since become explicit zeros."""
+    first = chunk * content.blocks_per_chunk
+    keep: list[tuple[int, int]] = []
+    for block in range(first, first + content.blocks_per_chunk):
+        value = content.get(block)
+        if value is None:
+            if chunk in content.chunks and block not in content.zeros:
+                continue
+            keep.append((block, ZERO))
+        elif value == ZERO or (not value & HOT_BIT and value >> POSITION_SHIFT >= covered):
+            keep.append((block, value))
+    content.set_chunk(chunk, digest)
+    for block, value in keep:
+        content.write(block, value)

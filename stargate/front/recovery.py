@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start of the front: catalog, then the hot batches of epochs without a root, then the undrained log on top."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable
+
+from stargate.catalog.log import read_catalog
+from stargate.catalog.state import BatchRef, State
+from stargate.errors import DamagedData
+from stargate.front.engine import FrontEngine
+from stargate.front.layers import HOT_BIT, POSITION_SHIFT, Layers
+from stargate.front.ops import op_of
+from stargate.fs.disk import Disk
+from stargate.hot.format import HotTable
+from stargate.oplog.format import CONTROL, WRITE, ZERO, LogBatch, LogMark, first_mark
+from stargate.oplog.log import OpLog
+from stargate.oplog.slots import load_superblock
+from stargate.units import BLOCK_BYTES
+
+
+def load_state(disk: Disk) -> State:
+    """The catalog as the store last committed it; an empty one before the first commit."""
+    checkpoint, ops = read_catalog(disk, "catalog")
+    state = State.from_dict(checkpoint) if checkpoint is not None else State()
+    for op in ops:
+        state.apply(op)
+    return state
+
+
+def open_log(disk: Disk, state: State, *, segment_bytes: int, cap_bytes: int) -> OpLog:
+    """The log of this catalog, created at the very first start. Raises LogDamaged, DamagedData."""
+    if not OpLog.exists(disk, "oplog"):
+        if state.log_id:
+            raise DamagedData("the log is gone: the catalog expects it under oplog/; bring the folder back or restore from the peer")
+        OpLog.create(disk, "oplog", log_id=uuid.uuid4().bytes, segment_bytes=segment_bytes, cap_bytes=cap_bytes).close()
+    log_id = load_superblock(disk, "oplog")[0].log_id
+    covered = LogMark(*state.covered) if state.covered.position else first_mark(log_id)
+    oplog = OpLog.open(disk, "oplog", covered=covered)
+    if state.log_id and state.log_id != oplog.log_id.hex():
+        raise DamagedData("log and catalog belong to different data folders; do not mix copies")
+    return oplog
+
+
+def load_contents(state: State, layers: Layers, read_table: Callable[[BatchRef], HotTable]) -> None:
+    """Lay the catalogued hot batches into the contents of epochs that have no root."""
+    for epoch in state.epochs.values():
+        if epoch.root is not None:
+            continue
+        content = layers.get(epoch.epoch).content
+        for ref in epoch.batches:
+            table = read_table(ref)
+            values = (
+                (block, position << POSITION_SHIFT | HOT_BIT | crc)
+                for block, position, crc in zip(
+                    table.blocks.tolist(), table.positions.tolist(), table.crcs.tolist(), strict=True
+                )
+            )
+            content.apply_batch(table.zeros, table.chunks, values)
+
+
+def replay(engine: FrontEngine, batches: Iterable[LogBatch]) -> None:
+    """Apply the recovered, undrained part of the log in its order."""
+    for batch in batches:
+        by_handle = engine.state.by_handle()
+        for record in batch.records:
+            if record.type == CONTROL:
+                engine.apply_log_op(op_of(record.payload or b"{}"), batch.end)
+                by_handle = engine.state.by_handle()
+                continue
+            disk = by_handle.get(record.handle)
+            if disk is None:
+                continue  # written before the vDisk's deletion, which is in the catalog already
+            content = engine.layers.get(disk.head).content
+            block = record.offset // BLOCK_BYTES
+            if record.type == ZERO:
+                content.zero(block, record.length // BLOCK_BYTES)
+            elif record.type == WRITE:
+                for number, crc in enumerate(record.crcs):
+                    content.write(block + number, (record.position + number * BLOCK_BYTES) << POSITION_SHIFT | crc)
+

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The front process: recovery, then NBD, orders, and the line to the store."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stargate.catalog.state import BatchRef, State
+from stargate.control.server import ControlServer
+from stargate.errors import StargateError
+from stargate.extents.index import LmdbIndex
+from stargate.extents.reader import ExtentReader
+from stargate.extents.tree import TreeReader
+from stargate.front.engine import FrontEngine
+from stargate.front.exports import FrontExports
+from stargate.front.layers import Layers
+from stargate.front.link import StoreLink
+from stargate.front.orders import FrontOrders
+from stargate.front.recovery import load_contents, load_state, open_log, replay
+from stargate.fs.disk import OsDisk
+from stargate.hot.format import HotTable
+from stargate.hot.regions import HotReader, read_batch_table
+from stargate.internal import Line
+from stargate.nbd.server import NbdServer
+from stargate.oplog.reader import LogReader
+from stargate.units import GiB, MiB
+
+log = logging.getLogger(__name__)
+
+RESTART_EXIT_CODE = 75
+"""Exit code that tells the supervisor: start me again at once (EX_TEMPFAIL)."""
+
+STORE_WAIT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class FrontSettings:
+    """`data` is the site's folder. The log's cap bounds the time of a restart (L6)."""
+
+    data: Path
+    listen: str
+    nbd_port: int = 10809
+    log_cap_bytes: int = 4 * GiB
+    segment_bytes: int = 64 * MiB
+
+
+class FrontProcess:
+    """Builds and runs the parts; one per data folder."""
+
+    def __init__(self, settings: FrontSettings) -> None:
+        self._settings = settings
+        self._run_dir = settings.data / "run"
+        self._run_dir.mkdir(parents=True, exist_ok=True)
+        self._disk = OsDisk(settings.data / "stargate")
+        self._restarting = False
+        self._greet_store()
+        self._index = LmdbIndex(settings.data / "stargate" / "index", read_only=True)
+        self._extents = ExtentReader(self._disk, self._index)
+        self._hot = HotReader(self._disk, "hot")
+        self.engine = self._recover()
+        self.exports = FrontExports(self.engine)
+        self.server = NbdServer(self.exports)
+        self._link = StoreLink(
+            self.engine,
+            str(self._run_dir / "internal.sock"),
+            call_soon=self.server.call_soon,
+            read_table=self._read_table,
+            on_restart=self._restart,
+        )
+        orders = FrontOrders(self.engine, self.exports, self.server, self._facts)
+        self._control = ControlServer(str(self._run_dir / "stargate.sock"), orders)
+
+    # -- start --------------------------------------------------------------------------------------------------------
+
+    def _greet_store(self) -> None:
+        """Say hello before the catalog is read: from then on the store frees nothing that this process may still read."""
+        path = str(self._run_dir / "internal.sock")
+        deadline = time.monotonic() + STORE_WAIT_SECONDS
+        while True:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                sock.connect(path)
+            except OSError:
+                sock.close()
+                index = self._settings.data / "stargate" / "index"
+                if time.monotonic() > deadline and index.exists():
+                    log.warning("no store process: serving from log, hot tier and extents without drain")
+                    return
+                time.sleep(0.1)
+                continue
+            self._greeting = Line(sock)
+            self._greeting.send("pin")
+            next(self._greeting.messages(), None)
+            return
+
+    def _recover(self) -> FrontEngine:
+        state = load_state(self._disk)
+        oplog = open_log(
+            self._disk, state, segment_bytes=self._settings.segment_bytes, cap_bytes=self._settings.log_cap_bytes
+        )
+        layers = Layers(state, lambda root: TreeReader(self._extents, root))
+        load_contents(state, layers, self._read_table)
+        engine = FrontEngine(
+            oplog, state, layers, log_reader=LogReader(self._disk, "oplog"), hot_reader=self._hot, chunks=self._extents
+        )
+        replay(engine, oplog.recovered)
+        if not state.log_id:
+            engine.append_ops([{"op": "log_created", "log_id": oplog.log_id.hex()}])
+        return engine
+
+    def _read_table(self, ref: BatchRef) -> HotTable:
+        return read_batch_table(self._disk, "hot", ref)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "store_connected": self._link.connected,
+            "incarnation": self.engine.log.incarnation,
+            "started_at": self._started_at,
+            "pid": os.getpid(),
+            "nbd_address": self._settings.listen,
+            "nbd_port": self._settings.nbd_port,
+        }
+
+    def _restart(self) -> None:
+        self._restarting = True
+        self.server.stop()
+
+    # -- run ----------------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; the process's exit code."""
+        self._started_at = time.time()
+        self.engine.sync.start()
+        self.server.listen_unix(str(self._run_dir / "nbd.sock"))
+        if self._settings.nbd_port:
+            self.server.listen_tcp(self._settings.listen, self._settings.nbd_port)
+        self._link.start()
+        self._control.start()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.server.stop())
+        gc.collect()
+        gc.freeze()
+        log.info("front serves %d vDisks", len(self.engine.state.vdisks))
+        thread = threading.Thread(target=self.server.run, name="nbd", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.5)
+        self._control.stop()
+        self._link.stop()
+        self.engine.close()
+        self.engine.log.close()
+        return RESTART_EXIT_CODE if self._restarting else 0
+
+
+def serve(settings: FrontSettings) -> int:
+    """Body of `python -m stargate front`."""
+    try:
+        return FrontProcess(settings).run()
+    except StargateError as exc:
+        log.critical("%s", exc.message)
+        print(f"stargate front: {exc.message}", file=sys.stderr)
+        return 1
+
+
+__all__ = ["FrontProcess", "FrontSettings", "State", "serve"]

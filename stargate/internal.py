@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The line between front and store: JSON lines over `run/internal.sock`. The store listens, the front connects.
+
+front -> store   pin {}                     before the front reads the catalog: the store frees nothing until acks come
+                 hello {log_id, n}          the front has loaded the catalog up to op n and wants what follows
+                 log {durable, used, cap}   the drain may read below `durable`
+                 drain_to {position}        drain at once up to there (a snapshot waits, or the log fills up)
+                 ack {n}                    ops up to n are applied and their log space is released
+store -> front   pinned {}
+                 welcome {n, ops}           what the front lacks since its n, or restart: true when that is no longer known
+                 op {op}                    every store op, numbered
+                 seal {}                    the hot tier is full: seal the open epochs so that they can be folded
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from stargate.errors import Unavailable
+
+LINE_BYTES_MAX = 64 * 1024 * 1024
+
+Message = dict[str, Any]
+
+
+class Line:
+    """One end. `send` may be called by several threads; `messages` by one."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._stream = sock.makefile("rb")
+        self._lock = threading.Lock()
+
+    def send(self, kind: str, **fields: Any) -> None:
+        """Raises Unavailable when the other end is gone."""
+        data = json.dumps({"t": kind, **fields}, separators=(",", ":")).encode() + b"\n"
+        try:
+            with self._lock:
+                self._sock.sendall(data)
+        except OSError as exc:
+            raise Unavailable("the other half of the engine is gone") from exc
+
+    def messages(self) -> Iterator[Message]:
+        """Until the other end closes."""
+        while True:
+            try:
+                line = self._stream.readline(LINE_BYTES_MAX)
+            except (OSError, ValueError):
+                return
+            if not line.endswith(b"\n"):
+                return
+            yield json.loads(line)
+
+    def close(self) -> None:
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self._sock.close()

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`CatalogHub`: the one door through which the catalog changes, and the news of it to the front.
+
+A commit is one durable catalog frame; only after it the state changes and the front hears of it. Ops carry consecutive numbers `n`;
+those since the last checkpoint stay in memory, so a front that missed some (either process was killed) gets exactly these.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from stargate.catalog.log import CatalogLog
+from stargate.catalog.state import Op, State
+from stargate.errors import StaleToken, Unavailable
+from stargate.fs.disk import Disk
+from stargate.internal import Line
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_OPS = 2000
+
+
+class CatalogHub:
+    """State plus catalog file plus the connected front. `lock` guards the state; commits are whole under it."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._log, checkpoint, ops = CatalogLog.open(disk, "catalog")
+        self.state = State.from_dict(checkpoint) if checkpoint is not None else State()
+        for op in ops:
+            self.state.apply(op)
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
+        self._recent: deque[Op] = deque(_told(op) for op in ops)
+        self._since_checkpoint = len(ops)
+        self._front: Line | None = None
+        self._acked = 0
+        self._after_ack: list[tuple[int, Callable[[], None]]] = []
+        self._pins: set[object] = set()  # front connections: while there is one, only acks free things
+        self.token = self.state.token + 1
+        self.commit({"op": "token", "token": self.token})
+
+    def commit(self, op: Op) -> int:
+        """Durable, applied, told; returns its number. Raises StaleToken when a newer store process took over."""
+        with self.lock:
+            if op["op"] != "token" and self.state.token != self.token:
+                raise StaleToken("another store process has taken over this data folder; this one stops")
+            op = {**op, "n": self.state.n + 1}
+            self._log.append([op])
+            self.state.apply(op)
+            told = _told(op)
+            self._recent.append(told)
+            self._since_checkpoint += 1
+            if self._front is not None:
+                self._tell(told)
+            self._maybe_checkpoint()
+            self.changed.notify_all()
+            return int(op["n"])
+
+    def _maybe_checkpoint(self) -> None:
+        """Fold the ops into one state record; only what the front has acknowledged may leave memory."""
+        if self._since_checkpoint < CHECKPOINT_OPS:
+            return
+        self._log.checkpoint(self.state.to_dict())
+        self._since_checkpoint = 0
+        while self._recent and self._recent[0]["n"] <= self._acked:
+            self._recent.popleft()
+
+    def _tell(self, op: Op) -> None:
+        try:
+            if self._front is not None:
+                self._front.send("op", op=op)
+        except Unavailable:
+            log.info("the front is gone")
+            self._front = None
+
+    # -- the front ----------------------------------------------------------------------------------------------------
+
+    def attach(self, line: Line, n: int) -> bool:
+        """A front that has everything up to `n` connected. False: it must start anew (it was told to)."""
+        with self.lock:
+            first = self._recent[0]["n"] if self._recent else self.state.n + 1
+            if n > self.state.n or n < first - 1:
+                line.send("welcome", restart=True, n=self.state.n, ops=[])
+                return False
+            line.send("welcome", n=self.state.n, ops=[op for op in self._recent if op["n"] > n])
+            self._front = line
+            self._acked = n
+            return True
+
+    def pin(self) -> object:
+        """A front connected: until `unpin` nothing is freed that it has not acknowledged."""
+        with self.lock:
+            if not self._pins:
+                self._acked = 0
+            key = object()
+            self._pins.add(key)
+            return key
+
+    def unpin(self, key: object) -> None:
+        """A front connection ended. Without any, nobody reads: what waited for an ack may go on."""
+        with self.lock:
+            self._pins.discard(key)
+            gone = not self._pins
+        if gone:
+            self.acked(self.state.n)
+
+    def detach(self, line: Line) -> None:
+        with self.lock:
+            if self._front is line:
+                self._front = None
+
+    @property
+    def front(self) -> Line | None:
+        return self._front
+
+    def acked(self, n: int) -> None:
+        """The front has applied ops up to `n`: what waited for that may go on."""
+        with self.lock:
+            self._acked = max(self._acked, n)
+            due = [action for wanted, action in self._after_ack if wanted <= self._acked]
+            self._after_ack = [(w, a) for w, a in self._after_ack if w > self._acked]
+        for action in due:
+            action()
+
+    def after_ack(self, n: int, action: Callable[[], None]) -> None:
+        """Run `action` once no front reads any more what op `n` took away."""
+        with self.lock:
+            if self._pins and self._acked < n:
+                self._after_ack.append((n, action))
+                return
+        action()
+
+    def close(self) -> None:
+        self._log.close()
+
+
+def _told(op: Op) -> Op:
+    """What the front hears: the log ops of a drained window are its own."""
+    return {k: v for k, v in op.items() if k != "log_ops"}

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store's orders (docs/design/0002, Control API): what concerns chunks, peers and space."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+from stargate.catalog.state import Member, Snapshot
+from stargate.clock import Clock
+from stargate.control.server import Orders
+from stargate.errors import InvalidArgument, NotFound, Unavailable
+from stargate.extents.store import ExtentStore
+from stargate.extents.tree import diff
+from stargate.store.grants import CatalogGrants
+from stargate.store.hub import CatalogHub
+from stargate.store.outgoing import Outgoing
+from stargate.store.sweep import Sweeper
+from stargate.store.worker import Worker
+
+Json = dict[str, Any]
+RANGES_MAX = 100_000
+
+
+class StoreOrders(Orders):
+    """`do_<order>` methods; each runs in its connection's thread."""
+
+    def __init__(
+        self,
+        hub: CatalogHub,
+        extents: ExtentStore,
+        worker: Worker,
+        grants: CatalogGrants,
+        sweeper: Sweeper,
+        outgoing: Outgoing,
+        clock: Clock,
+    ) -> None:
+        self._hub = hub
+        self._extents = extents
+        self._worker = worker
+        self._grants = grants
+        self._sweeper = sweeper
+        self._outgoing = outgoing
+        self._clock = clock
+
+    def do_status(self) -> Json:
+        state = self._hub.state
+        return {
+            "n": state.n,
+            "covered": state.covered.position,
+            "front_connected": self._hub.front is not None,
+            "last_error": self._worker.last_error,
+            "unfolded": sum(1 for _ in state.foldable()),
+        }
+
+    # -- snapshots ----------------------------------------------------------------------------------------------------
+
+    def do_wait_rooted(self, snapshot: str, timeout_seconds: float) -> Json:
+        return self._show(self.rooted(snapshot, timeout_seconds))
+
+    def rooted(self, snapshot: str, timeout_seconds: float) -> Snapshot:
+        """Wait until the drain has passed the snapshot's marker and its epochs are folded. Raises Unavailable, NotFound."""
+        deadline = time.monotonic() + min(timeout_seconds, 3600.0)
+        with self._hub.changed:
+            while True:
+                found = self._hub.state.snapshots.get(snapshot)
+                if found is not None and self._hub.state.snapshot_state(found) == "rooted":
+                    return found
+                self._worker.drain_to(1 << 62)
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                self._hub.changed.wait(min(left, 1.0))
+        self._worker.drain_to(0)
+        if found is None:
+            raise NotFound(f"the store has not met snapshot {snapshot} in the log; was it deleted?")
+        raise Unavailable("the snapshot is not folded yet; ask again")
+
+    def _show(self, snapshot: Snapshot) -> Json:
+        return {
+            "snapshot": snapshot.snapshot,
+            "state": "rooted",
+            "members": [
+                {"disk": m.disk, "size_bytes": m.size_bytes, "root": self._hub.state.epochs[m.epoch].root}
+                for m in snapshot.members
+            ],
+        }
+
+    def _root(self, snapshot: str, disk: str) -> tuple[bytes, Member]:
+        found = self.rooted(snapshot, 60.0)
+        for member in found.members:
+            if member.disk == disk:
+                return bytes.fromhex(self._hub.state.epochs[member.epoch].root or ""), member
+        raise NotFound(f"snapshot {snapshot} holds no disk {disk}")
+
+    def do_changed_ranges(self, snapshot: str, disk: str, since: str | None, start: int, limit: int) -> Json:
+        """Ranges of whole chunks; `next` is where to go on, None at the end."""
+        if not 0 < limit <= RANGES_MAX:
+            raise InvalidArgument(f"limit is 1 to {RANGES_MAX}")
+        root, member = self._root(snapshot, disk)
+        old = self._root(since, disk)[0] if since is not None else None
+        size = member.chunk_bytes
+        found: list[list[int]] = []
+        chunks = (chunk for chunk, _, _ in diff(self._extents, old, root) if chunk * size >= start)
+        for chunk in chunks:
+            offset = chunk * size
+            length = min(size, member.size_bytes - offset)
+            if length <= 0:
+                continue
+            if found and sum(found[-1]) == offset:
+                found[-1][1] += length
+            elif len(found) == limit:
+                return {"ranges": found, "next": offset}
+            else:
+                found.append([offset, length])
+        return {"ranges": found, "next": None}
+
+    # -- peers --------------------------------------------------------------------------------------------------------
+
+    def do_peer_set(self, site_id: str, name: str, certificate_pem: str) -> Json:
+        self._outgoing.peers.check(certificate_pem)
+        self._hub.commit({"op": "peer", "site_id": site_id, "name": name, "certificate": certificate_pem})
+        self._outgoing.peers.reload(self._hub.state.peers)
+        return {"site_id": site_id}
+
+    def do_peer_remove(self, site_id: str) -> Json:
+        self._hub.commit({"op": "peer_removed", "site_id": site_id})
+        self._outgoing.peers.reload(self._hub.state.peers)
+        return {"site_id": site_id}
+
+    def do_peers(self) -> list[Json]:
+        return [{"site_id": p.site_id, "name": p.name} for p in list(self._hub.state.peers.values())]
+
+    def do_grant(self, session: str, site_id: str, snapshot: str, quota_bytes: int, expires_seconds: float) -> Json:
+        if site_id not in self._hub.state.peers:
+            raise NotFound(f"site {site_id} is not paired with this one")
+        self._grants.allow(session, site_id, snapshot, quota_bytes, expires_seconds)
+        return {"session": session, "present": snapshot in self._hub.state.snapshots}
+
+    def do_sync_start(
+        self,
+        job: str,
+        snapshot: str,
+        address: str,
+        port: int,
+        site_id: str,
+        session: str,
+        fingerprinting: bool,
+        base: str | None,
+        compress: bool,
+    ) -> Json:
+        self._outgoing.start(
+            job,
+            snapshot,
+            address=address,
+            port=port,
+            site_id=site_id,
+            session=session,
+            fingerprinting=fingerprinting,
+            base=base,
+            compress=compress,
+            rooted=self.rooted,
+        )
+        return {"job": job}
+
+    def do_sync_status(self, job: str) -> Json:
+        return self._outgoing.status(job)
+
+    def do_sync_cancel(self, job: str) -> Json:
+        self._outgoing.cancel(job)
+        return {"job": job}
+
+    # -- space --------------------------------------------------------------------------------------------------------
+
+    def do_usage(self) -> Json:
+        stats = self._extents.stats()
+        state = self._hub.state
+        with self._hub.lock:
+            logical = sum(d.size_bytes for d in state.vdisks.values())
+        return {
+            "logical_bytes": logical,
+            "stored_bytes": stats.stored_bytes - stats.freed_bytes,
+            "extents": stats.extents,
+            "hot_bytes": self._worker.hot_bytes,
+            "free_bytes": self._extents.disk.free_bytes(),
+            "scanned_at": self._sweeper.scanned_at,
+        }
+
+    def do_reclaimable(self, snapshots: Sequence[str]) -> Json:
+        """Exclusive bytes of each snapshot as of the last scan; null where no scan has seen it yet."""
+        return {s: self._sweeper.exclusive_bytes.get(s) for s in islice(snapshots, RANGES_MAX)}
+
+    def do_scan(self) -> Json:
+        return dict(self._sweeper.scan())
+
+    def do_sweep(self) -> Json:
+        swept = self._sweeper.sweep()
+        return {"freed_bytes": swept.freed_bytes, "extents": swept.extents}

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store process: catalog hub, background worker, orders, the front's line, and the peer port."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from stargate.clock import SystemClock
+from stargate.control.server import ControlServer
+from stargate.errors import StargateError
+from stargate.extents.index import LmdbIndex
+from stargate.extents.store import ExtentStore
+from stargate.fs.disk import OsDisk
+from stargate.hot.regions import read_batch_table
+from stargate.internal import Line
+from stargate.store.grants import CatalogGrants
+from stargate.store.hub import CatalogHub
+from stargate.store.orders import StoreOrders
+from stargate.store.outgoing import Outgoing, PeerPort
+from stargate.store.sweep import Sweeper
+from stargate.store.worker import HOT_LIMIT_BYTES, Worker
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """`data` is the site's folder; `peer_port` 0 = no port for other sites."""
+
+    data: Path
+    listen: str
+    peer_port: int = 2009
+    site_id: str = ""
+    hot_limit_bytes: int = HOT_LIMIT_BYTES
+
+
+class StoreProcess:
+    """Builds and runs the parts; one per data folder (the catalog's lock sees to that)."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self._settings = settings
+        self._run_dir = settings.data / "run"
+        self._run_dir.mkdir(parents=True, exist_ok=True)
+        folder = settings.data / "stargate"
+        disk = OsDisk(folder)
+        for name in ("catalog", "hot", "index"):
+            disk.mkdir(name)
+        self._done = threading.Event()
+        clock = SystemClock()
+        self._hub = CatalogHub(disk)
+        extents = ExtentStore(disk, LmdbIndex(folder / "index"), writable=True)
+        self._extents = extents
+        self._worker = Worker(disk, self._hub, extents, self._done.set, settings.hot_limit_bytes)
+        grants = CatalogGrants(self._hub, clock)
+        sweeper = Sweeper(self._hub, extents, grants, lambda ref: read_batch_table(disk, "hot", ref), clock)
+        self._outgoing = Outgoing(self._hub, extents, settings.data / "identity", settings.site_id)
+        self._port = PeerPort(self._outgoing, extents, grants, settings.listen, settings.peer_port)
+        orders = StoreOrders(self._hub, extents, self._worker, grants, sweeper, self._outgoing, clock)
+        self._control = ControlServer(str(self._run_dir / "store.sock"), orders)
+        self._internal = self._listen(str(self._run_dir / "internal.sock"))
+
+    @staticmethod
+    def _listen(path: str) -> socket.socket:
+        if os.path.exists(path):
+            os.unlink(path)  # left by a killed process; the catalog's lock proved that nobody else runs
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        old = os.umask(0o177)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(old)
+        sock.listen(4)
+        return sock
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; the process's exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._done.set())
+        self._worker.start()
+        self._control.start()
+        self._port.start()
+        threading.Thread(target=self._accept, name="front-line", daemon=True).start()
+        log.info("store runs, catalog op %d", self._hub.state.n)
+        while not self._done.wait(0.5):
+            pass
+        self._control.stop()
+        self._port.stop()
+        self._outgoing.stop()
+        self._worker.stop()
+        self._extents.close()
+        self._hub.close()
+        return 0
+
+    # -- the front's line ---------------------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        while not self._done.is_set():
+            try:
+                sock, _ = self._internal.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve_front, args=(Line(sock),), name="front", daemon=True).start()
+
+    def _serve_front(self, line: Line) -> None:
+        """A front starts with `pin` (nothing is freed from here on), later comes back on a second connection with `hello`."""
+        pin = self._hub.pin()
+        try:
+            for message in line.messages():
+                kind = message["t"]
+                if kind == "pin":
+                    line.send("pinned")
+                elif kind == "hello":
+                    if not self._hub.attach(line, message["n"]):
+                        return
+                elif kind == "log":
+                    self._worker.log_state(message["durable"], message["cap"])
+                elif kind == "drain_to":
+                    self._worker.drain_to(message["position"])
+                elif kind == "ack":
+                    self._hub.acked(message["n"])
+                else:
+                    log.warning("unknown message from the front: %s", kind)
+        except StargateError as exc:
+            log.info("front line ended: %s", exc.message)
+        finally:
+            self._hub.detach(line)
+            self._hub.unpin(pin)
+            line.close()
+
+
+def serve(settings: StoreSettings) -> int:
+    """Body of `python -m stargate store`."""
+    try:
+        return StoreProcess(settings).run()
+    except StargateError as exc:
+        log.critical("%s", exc.message)
+        print(f"stargate store: {exc.message}", file=sys.stderr)
+        return 1

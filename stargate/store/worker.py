@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store's background work: drain what is due, fold what was sealed, drop what nobody needs, hand back hot regions.
+
+Two threads: the drain must never wait for a fold, for guests wait for the drain. The extent store is safe between threads; the hot
+writer belongs to the drain thread; the catalog hub orders their commits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from stargate.catalog.state import LogMark
+from stargate.errors import StaleToken, StargateError
+from stargate.extents.store import ExtentStore
+from stargate.fs.disk import Disk
+from stargate.hot.regions import HotReader, HotWriter, read_batch_table
+from stargate.oplog.format import first_mark
+from stargate.oplog.reader import LogReader
+from stargate.store.drain import Drainer, collect
+from stargate.store.fold import Folder, content_of
+from stargate.store.hub import CatalogHub
+from stargate.units import GiB
+
+log = logging.getLogger(__name__)
+
+IDLE_DRAIN_SECONDS = 1.0
+DRAIN_FROM_FRACTION = 1 / 3
+HOT_LIMIT_BYTES = 6 * GiB
+RETRY_SECONDS = 2.0
+
+
+class Worker:
+    """Owns drain and fold; see the module."""
+
+    def __init__(
+        self, disk: Disk, hub: CatalogHub, extents: ExtentStore, on_fatal: Callable[[], None], hot_limit_bytes: int = HOT_LIMIT_BYTES
+    ) -> None:
+        self._disk = disk
+        self._hub = hub
+        self._extents = extents
+        self._on_fatal = on_fatal
+        self._hot_limit_bytes = hot_limit_bytes
+        self._hot = HotWriter.open(disk, "hot", live=[ref for e in hub.state.epochs.values() for ref in e.batches])
+        self._hot_reader = HotReader(disk, "hot")
+        self._reader: LogReader | None = None
+        self._wake = threading.Condition()
+        self._durable = 0
+        self._cap_bytes = 1
+        self._demand = 0
+        self._stopping = False
+        self._seal_asked_at = -1
+        self.last_error = ""
+        self._threads = [
+            threading.Thread(target=self._loop, args=(self._drain_turn,), name="drain", daemon=True),
+            threading.Thread(target=self._loop, args=(self._fold_turn,), name="fold", daemon=True),
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        for thread in self._threads:
+            thread.join(10)
+
+    # -- what the front says ------------------------------------------------------------------------------------------
+
+    def log_state(self, durable: int, cap_bytes: int) -> None:
+        with self._wake:
+            self._durable = max(self._durable, durable)
+            self._cap_bytes = cap_bytes
+            self._wake.notify_all()
+
+    def drain_to(self, position: int) -> None:
+        """Do not wait for the log to fill: somebody needs what lies below `position`."""
+        with self._wake:
+            self._demand = max(self._demand, position)
+            self._wake.notify_all()
+
+    @property
+    def hot_bytes(self) -> int:
+        return sum(ref.length for e in list(self._hub.state.epochs.values()) for ref in e.batches)
+
+    # -- loops --------------------------------------------------------------------------------------------------------
+
+    def _loop(self, turn: Callable[[], bool]) -> None:
+        while not self._stopping:
+            try:
+                worked = turn()
+                self.last_error = ""
+            except StaleToken as exc:
+                log.critical("%s", exc.message)
+                self._on_fatal()
+                return
+            except (OSError, StargateError) as exc:
+                log.exception("background work failed; it is tried again")
+                self.last_error = str(exc)
+                worked = False
+                time.sleep(RETRY_SECONDS)
+            if not worked:
+                with self._wake:
+                    self._wake.wait(IDLE_DRAIN_SECONDS)
+
+    # -- drain --------------------------------------------------------------------------------------------------------
+
+    def _covered(self) -> LogMark:
+        covered = self._hub.state.covered
+        if covered.position or self._reader is None:
+            return covered
+        return LogMark(*first_mark(self._reader.info.log_id))
+
+    def _drain_turn(self) -> bool:
+        if self._reader is None:
+            if not self._disk.exists("oplog/superblock"):
+                return False
+            self._reader = LogReader(self._disk, "oplog")
+        covered = self._covered()
+        backlog = self._durable - covered.position
+        if backlog <= 0:
+            return False
+        if backlog < self._cap_bytes * DRAIN_FROM_FRACTION and self._demand <= covered.position:
+            durable = self._durable
+            with self._wake:
+                self._wake.wait_for(lambda: self._durable != durable or self._demand > covered.position, IDLE_DRAIN_SECONDS)
+            if self._durable != durable and self._demand <= covered.position:
+                return True  # guests are at work and there is room: wait until they pause or the log fills up
+        return self._drain_window(covered)
+
+    def _drain_window(self, covered: LogMark) -> bool:
+        assert self._reader is not None
+        with self._extents.hold():
+            window = collect(self._hub.state, covered, self._reader.batches(covered, self._durable))
+            if window.mark.position <= covered.position:
+                return False
+            batches = Drainer(self._reader, self._extents, self._hot).write(window, covered)
+            with self._hub.lock:
+                if self._covered() != covered:
+                    return False
+                self._hub.commit(
+                    {"op": "drained", "covered": list(window.mark), "log_ops": window.log_ops, "batches": batches}
+                )
+                self._drop_epochs()
+        self._bound_hot()
+        return True
+
+    def _bound_hot(self) -> None:
+        """A full hot tier: have the open epochs sealed, so that they can be folded and their regions come back."""
+        front, covered = self._hub.front, self._hub.state.covered.position
+        if front is None or self.hot_bytes < self._hot_limit_bytes or self._seal_asked_at == covered:
+            return
+        foldable = next(self._hub.state.foldable(), None)
+        if foldable is None:
+            self._seal_asked_at = covered
+            front.send("seal")
+
+    # -- fold ---------------------------------------------------------------------------------------------------------
+
+    def _fold_turn(self) -> bool:
+        with self._hub.lock:
+            epoch = next(self._hub.state.foldable(), None)
+            if epoch is None:
+                return False
+            parent = self._hub.state.epochs.get(epoch.parent) if epoch.parent else None
+            parent_root = bytes.fromhex(parent.root) if parent is not None and parent.root is not None else None
+        content = content_of(epoch, lambda ref: read_batch_table(self._disk, "hot", ref))
+        with self._extents.hold():
+            root = Folder(self._extents, self._hot_reader, self._yield).fold(epoch, content, parent_root)
+            with self._hub.lock:
+                self._hub.commit({"op": "rooted", "epoch": epoch.epoch, "root": root.hex()})
+                self._drop_epochs()
+        return True
+
+    def _yield(self) -> None:
+        """Between steps of a fold: the drain and the guests come first."""
+        time.sleep(0)
+
+    def _drop_epochs(self) -> None:
+        """Under the hub's lock: forget epochs that nobody reads through, then regions without live batches."""
+        names = self._hub.state.droppable_epochs()
+        if names:
+            self._hub.commit({"op": "epochs_dropped", "epochs": names})
+        live = {ref.region for e in self._hub.state.epochs.values() for ref in e.batches}
+        for region in self._hot.regions() - live:
+            self._hub.after_ack(self._hub.state.n, lambda region=region: self._free(region))
+
+    def _free(self, region: int) -> None:
+        with self._hub.lock:
+            live = {ref.region for e in self._hub.state.epochs.values() for ref in e.batches}
+            if region not in live:
+                self._hot.free(region)
