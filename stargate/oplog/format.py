@@ -174,7 +174,7 @@ class Footer(NamedTuple):
 
 def damaged(position: int, reason: str) -> LogDamaged:
     return LogDamaged(
-        f"the log is damaged at position {position}: {reason}; nothing was changed, restore from the peer or a snapshot",
+        f"the log is damaged at position {position}: {reason}; nothing was changed; restore from the peer or a copy",
         detail=str(position),
     )
 

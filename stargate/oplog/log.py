@@ -55,6 +55,7 @@ from stargate.oplog.slots import (
     slot_path,
     store_superblock,
     superblock_path,
+    write_whole,
 )
 from stargate.units import GiB, MiB
 
@@ -115,7 +116,7 @@ class OpLog:
         try:
             slot.truncate(0)
             fill_zeros(slot, segment_bytes)
-            slot.pwritev([pack_segment(info, SegmentHeader(0, 0, first_mark(log_id)))], 0)
+            write_whole(slot, pack_segment(info, SegmentHeader(0, 0, first_mark(log_id))), 0)
             slot.fdatasync()
         finally:
             slot.close()
@@ -295,10 +296,10 @@ class OpLog:
         with self._sync_lock:
             self._check()
             try:
-                self._file.pwritev([pack_footer(footer, self._seed)], mark.position - self._base)
+                write_whole(self._file, pack_footer(footer, self._seed), mark.position - self._base)
                 self._file.fdatasync()
                 self._durable = mark
-                slot.file.pwritev([pack_segment(self.info, header)], 0)
+                write_whole(slot.file, pack_segment(self.info, header), 0)
             except OSError as exc:
                 raise self._freeze("sealing a segment", exc) from exc
             slot.header = header
@@ -374,12 +375,12 @@ def _settle(info: Superblock, found: Recovered) -> None:
     header = found.slot.header
     if header is None:
         raise damaged(found.end.position, "the last segment has no header")
-    file.pwritev([pack_segment(info, header)], 0)
+    write_whole(file, pack_segment(info, header), 0)
     base = header.segment_index * info.segment_bytes
     offset, end = found.rewrite_from - base, found.end.position - base
     while offset < end:
         piece = file.pread(min(MiB, end - offset), offset)
-        file.pwritev([piece], offset)
+        write_whole(file, piece, offset)
         offset += len(piece)
     file.fdatasync()
 

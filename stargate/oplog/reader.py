@@ -26,7 +26,7 @@ from stargate.oplog.format import (
     parse_footer,
     parse_table,
 )
-from stargate.oplog.slots import Slot, load_superblock, open_slots, read_header
+from stargate.oplog.slots import Slot, load_superblock, read_header, slot_numbers, slot_path
 from stargate.units import BLOCK_BYTES
 
 _HEAD_BYTES = 4096
@@ -85,7 +85,7 @@ def read_batch(
 
 
 class Cursor:
-    """Walks the chain from a mark. `mark` is always the end of what was accepted; `sealed`: a footer follows it.
+    """Walks the chain from a mark. `mark` is always the end of what was accepted.
 
     WRITE payloads of batches that end above `verify_above` are checked; None: never. `lookup` gives the slot of a
     segment or None.
@@ -101,7 +101,6 @@ class Cursor:
         self.index = start.position // info.segment_bytes
         self.slot = lookup(self.index)
         self.incarnation = 0
-        self.sealed = False
 
     def next(self) -> LogBatch | None:
         """The next batch of the chain; None when what follows does not continue it."""
@@ -140,11 +139,9 @@ class Cursor:
             return False
         if footer.incarnation < self.incarnation:
             return False
-        self.sealed = True
         following = self._lookup(self.index + 1)
         if following is None or following.header is None or following.header.previous != self.mark:
             return False
-        self.sealed = False
         self.index += 1
         self.slot = following
         self.incarnation = max(footer.incarnation, following.header.incarnation)
@@ -163,12 +160,19 @@ class LogReader:
         self._path = path
         self.info, _ = load_superblock(disk, path)
         self._slots: dict[int, Slot] = {}
-        self._open: list[Slot] = []
+        self._open: dict[int, Slot] = {}
 
     def _scan(self) -> None:
-        self.close()
-        self._open = open_slots(self._disk, self._path, self.info, read_only=True)
-        self._slots = {slot.header.segment_index: slot for slot in self._open if slot.header is not None}
+        """Look at all slots again; files already open stay open, for an iteration may be reading one."""
+        for number in slot_numbers(self._disk, self._path):
+            if number not in self._open:
+                file = self._disk.open(slot_path(self._path, number), read_only=True)
+                self._open[number] = Slot(number, file, None)
+        self._slots = {}
+        for slot in self._open.values():
+            slot.header = read_header(self.info, slot.file)
+            if slot.header is not None:
+                self._slots[slot.header.segment_index] = slot
 
     def _lookup(self, index: int) -> Slot | None:
         if index not in self._slots:
@@ -198,15 +202,11 @@ class LogReader:
         """
         cursor = Cursor(self.info, self._lookup, start, verify_above=None)
         while cursor.mark.position < end:
-            slot, index = cursor.slot, cursor.index
             batch = cursor.next()
-            if slot is None or not self._holds(slot, index):
-                raise self._fail(index * self.info.segment_bytes)
-            if batch is None:
-                at_end = cursor.sealed or cursor.mark.position >= end
-                if at_end and cursor.mark.position + FOOTER.size >= end:
-                    return
+            if batch is None and cursor.mark.position < end:
                 raise self._fail(cursor.mark.position)
+            if batch is None or batch.end > end:
+                return  # only the step into a fresh segment lay between the last batch and `end`
             yield batch
 
     def read(self, position: int, length: int, crcs: Sequence[int]) -> bytes:
@@ -224,7 +224,7 @@ class LogReader:
         return data
 
     def close(self) -> None:
-        for slot in self._open:
+        for slot in self._open.values():
             slot.file.close()
-        self._open = []
+        self._open = {}
         self._slots = {}

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from errno import ENOSPC
+from errno import EIO, ENOSPC
 from itertools import count
 from threading import Lock
 
 from stargate.errors import NoSpace, NotFound, Unavailable
-from stargate.fs.disk import Disk, File
+from stargate.fs.disk import Buffer, Disk, File
 from stargate.oplog.format import (
     SEGMENT_HEADER_BYTES,
     SUPERBLOCK_SLOT_BYTES,
@@ -64,7 +64,7 @@ def store_superblock(disk: Disk, path: str, info: Superblock, copy: int) -> None
     """Write one copy and make it durable; the other stays as it is."""
     file = disk.open(superblock_path(path))
     try:
-        file.pwritev([info.pack()], copy * SUPERBLOCK_SLOT_BYTES)
+        write_whole(file, info.pack(), copy * SUPERBLOCK_SLOT_BYTES)
         file.fdatasync()
     finally:
         file.close()
@@ -87,11 +87,17 @@ def read_header(info: Superblock, file: File) -> SegmentHeader | None:
     return parse_segment(info, file.pread(SEGMENT_HEADER_BYTES, 0))
 
 
+def write_whole(file: File, data: Buffer, offset: int) -> None:
+    """Write all of `data`; a short write counts as an I/O error."""
+    if file.pwritev([data], offset) != len(data):
+        raise OSError(EIO, "short write")
+
+
 def fill_zeros(file: File, size: int) -> None:
     """Allocate and write all of a slot, so that later appends change no metadata and cannot run out of space."""
     view = memoryview(_ZEROS)
     for offset in range(0, size, MiB):
-        file.pwritev([view[: min(MiB, size - offset)]], offset)
+        write_whole(file, view[: min(MiB, size - offset)], offset)
     file.fdatasync()
 
 
