@@ -43,8 +43,9 @@ class Conversation:
         """Until the peer closes, is refused, or the link dies; never raises for what a peer can cause."""
         with ThreadPoolExecutor(1, thread_name_prefix="peer-ingest") as worker:
             try:
-                while self._one(worker):
-                    pass
+                with self._ingest.receiving():
+                    while self._one(worker):
+                        pass
             except PeerUnreachable as exc:
                 log.info("peer %s: %s", self._site_id, exc)
             except StargateError as exc:

@@ -10,17 +10,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from stargate.errors import DamagedData, InvalidArgument, NoSpace, PeerProtocol, PeerRefused
-from stargate.extents.format import Kind, MissingChild, check_size, decode
+from stargate.errors import DamagedData, NoSpace, PeerProtocol, PeerRefused
+from stargate.extents.format import Kind, MissingChild
 from stargate.extents.nodes import parse_root
-from stargate.peer.store_iface import PackedChunk, SyncStore
+from stargate.peer.store_iface import SyncStore
 from stargate.peer.wire import Item, Member, Scope
+from stargate.units import MiB
 
 DELIVERED_MAX = 200_000
 """Nodes remembered per session for questions of scope SESSION: about 3 TiB of leaves, about 20 MB."""
+
+FLUSH_BYTES = 64 * MiB
+"""Received bytes after which the store is flushed, so that a resume after a crash starts there."""
 
 SESSIONS_MAX = 64
 """Sessions whose use is remembered; the one unused for longest is forgotten (it only resumes less cleverly)."""
@@ -56,6 +61,8 @@ class Ingest(Protocol):
 
     def grant(self, session: str, site_id: str, snapshot: str) -> Grant: ...
 
+    def receiving(self) -> AbstractContextManager[None]: ...
+
     def has(self, grant: Grant, scope: Scope, names: Sequence[bytes]) -> list[bool]: ...
 
     def put(self, grant: Grant, items: Sequence[Item]) -> tuple[int, int]: ...
@@ -69,7 +76,22 @@ class _Use:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     new_bytes: int = 0
+    unflushed_bytes: int = 0
     delivered: set[bytes] = field(default_factory=set)
+
+    def deliver(self, node: bytes) -> None:
+        with self.lock:
+            if len(self.delivered) < DELIVERED_MAX:
+                self.delivered.add(node)
+
+    def flush_due(self, more_bytes: int) -> bool:
+        """Whether so much came since the last flush that a crash should not lose more."""
+        with self.lock:
+            self.unflushed_bytes += more_bytes
+            if self.unflushed_bytes < FLUSH_BYTES:
+                return False
+            self.unflushed_bytes = 0
+            return True
 
 
 class StoreIngest:
@@ -83,9 +105,14 @@ class StoreIngest:
 
     def grant(self, session: str, site_id: str, snapshot: str) -> Grant:
         found = self._book.grant(session, site_id, snapshot)
+        self._store.flush()  # what an earlier connection of the session left pending becomes visible to its questions
         if (found.session, found.site_id, found.snapshot) != (session, site_id, snapshot):
             raise PeerRefused("this replication was granted for another snapshot or to another site; order it again")
         return found
+
+    def receiving(self) -> AbstractContextManager[None]:
+        """Around a connection: what it stores or is told to be here outlives every sweep meanwhile."""
+        return self._store.hold()
 
     def has(self, grant: Grant, scope: Scope, names: Sequence[bytes]) -> list[bool]:
         """Raises PeerRefused for a question about the whole store where fingerprinting is off."""
@@ -102,22 +129,21 @@ class StoreIngest:
         """Store items in order; returns (new, already here). Raises PeerProtocol for a lie, PeerRefused, NoSpace."""
         use = self._use(grant.session)
         present = self._store.has([item.hash for item in items])
-        seen: set[bytes] = set()
         stored = 0
         for item, here in zip(items, present, strict=True):
-            if not here and item.hash not in seen:
+            if not here:
                 self._charge(use, grant, item.usize)
                 self._store_one(item)
-                seen.add(item.hash)
                 stored += 1
             if item.kind is not Kind.CHUNK:
-                with use.lock:
-                    if len(use.delivered) < DELIVERED_MAX:
-                        use.delivered.add(item.hash)
+                use.deliver(item.hash)
+        if use.flush_due(sum(item.usize for item in items)):
+            self._store.flush()
         return stored, len(items) - stored
 
     def publish(self, grant: Grant, members: Sequence[Member], manifest: dict[str, Any]) -> None:
         """Raises PeerRefused unless every root is here, complete, and of the announced sizes."""
+        self._store.flush()
         present = self._store.has([member.root for member in members])
         for member, here in zip(members, present, strict=True):
             if not here:
@@ -125,7 +151,6 @@ class StoreIngest:
                     "a disk of the snapshot has not arrived completely; start the replication again", member.disk
                 )
             self._check_root(member)
-        self._store.flush()
         self._book.publish(grant, members, manifest)
         with self._lock:
             self._uses.pop(grant.session, None)
@@ -140,17 +165,13 @@ class StoreIngest:
 
     def _store_one(self, item: Item) -> None:
         try:
-            check_size(item.kind, item.usize)
-            if item.kind is Kind.CHUNK:
-                self._store.put_chunk(item.hash, PackedChunk(item.codec, item.usize, item.payload))
-            else:
-                self._store.put_node(item.kind, item.hash, decode(item.codec, bytes(item.payload), item.usize))
+            self._store.put_verified(item.kind, item.hash, item.codec, bytes(item.payload), item.usize)
         except MissingChild as exc:
             raise PeerRefused(
                 "a part that the other site counted on is missing here; start the replication again"
             ) from exc
-        except (DamagedData, InvalidArgument) as exc:
-            raise PeerProtocol("the other site sent bytes that are not what they claim to be", exc.message) from exc
+        except DamagedData as exc:
+            raise PeerProtocol("the other site sent a node that does not fit its children", exc.message) from exc
 
     def _charge(self, use: _Use, grant: Grant, usize: int) -> None:
         with use.lock:

@@ -1,46 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What replication needs of the content-addressed store; both ends use it, and nothing else of the store."""
+"""What replication needs of the content-addressed store, on either end. `stargate.extents.store.ExtentStore` is one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
-
-from stargate.extents.format import Kind
-from stargate.peer.frame import Buffer
-
-
-class PackedChunk(NamedTuple):
-    """A chunk as it is stored: `usize` bytes packed by `codec` (of stargate.extents.format)."""
-
-    codec: int
-    usize: int
-    payload: Buffer
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 
 class SyncStore(Protocol):
-    """Thread-safe. A node is present only with its complete subtree: `put_node` refuses one whose children are not here."""
+    """Thread-safe. A node is present only with its complete subtree: one whose children are not here is refused."""
 
-    def has(self, names: Sequence[bytes]) -> list[bool]:
-        """Which are here. What is answered yes stays while a grant is open: the sweep learns of it by this call."""
+    def has(self, digests: Sequence[bytes]) -> list[bool]:
+        """Which are here and were flushed. What is answered yes inside a `hold` stays until the hold ends."""
         ...
 
-    def packed(self, name: bytes) -> PackedChunk:
-        """A chunk as stored, its checksums verified; raises DamagedData."""
+    def raw(self, digest: bytes) -> tuple[int, bytes, int]:
+        """(codec, payload, size_bytes) as stored, checksums verified; raises DamagedData."""
         ...
 
-    def read_node(self, name: bytes) -> bytes:
+    def read_node(self, digest: bytes) -> bytes:
         """Payload of a node or root (stargate.extents.nodes), verified; raises DamagedData."""
         ...
 
-    def put_chunk(self, name: bytes, chunk: PackedChunk) -> None:
-        """Unpack (never beyond `usize`), verify the hash, store. Raises DamagedData for a lie, NoSpace."""
-        ...
-
-    def put_node(self, kind: Kind, name: bytes, payload: bytes) -> None:
-        """Verify and store; raises DamagedData for a lie, MissingChild, NoSpace."""
+    def put_verified(self, kind: int, digest: bytes, codec: int, payload: bytes, size_bytes: int) -> None:
+        """Store what a peer sent, after every check. Raises PeerProtocol for a lie, MissingChild, NoSpace, Unavailable."""
         ...
 
     def flush(self) -> None:
-        """Everything put before is durable when this returns."""
+        """Everything put before is durable and visible when this returns."""
+        ...
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Around an ingest: no sweep takes what was put or asked for inside."""
         ...
