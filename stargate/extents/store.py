@@ -77,12 +77,12 @@ class ExtentStore(ExtentReader):
         """Store a chunk unless it is there; its hash. Nothing is stored for zeros. Raises InvalidArgument, NoSpace,
         StoreFrozen.
         """
+        ef.check_size(Kind.CHUNK, len(data))
         if is_zero(data):
             return ZERO_HASH
         digest = ef.chunk_hash(data)
         with self.lock:
             if not self._touch(digest):
-                ef.check_size(Kind.CHUNK, len(data))
                 plain = bytes(data)
                 codec, payload = ef.encode(plain, self.compress)
                 self._append(Kind.CHUNK, 0, digest, codec, payload, len(plain))
@@ -127,7 +127,10 @@ class ExtentStore(ExtentReader):
         with self.lock:
             if self._touch(digest) and not repair:
                 return
-            self._check_children(kind, plain, None)
+            try:
+                self._check_children(kind, plain, None)
+            except DamagedData as exc:
+                raise PeerProtocol("the peer sent a node over children of another kind", exc.message) from exc
             if len(payload) * 4 > size_bytes * 3:
                 codec, payload = Codec.RAW, plain
             self._append(kind, level, digest, codec, payload, size_bytes)
@@ -274,6 +277,8 @@ class ExtentStore(ExtentReader):
         return location
 
     def _check_children(self, kind: int, payload: bytes, base: bytes | None) -> None:
+        if kind == Kind.CHUNK:
+            return
         if kind != Kind.ROOT and base is not None and self._touch(base):
             missing = nodes.new_children(payload, self.read_node(base))
         else:
@@ -301,16 +306,18 @@ class ExtentStore(ExtentReader):
         return self._pending.get(digest) or super()._locate(digest)
 
     def _before_read(self, location: Location) -> None:
+        if not self.writable:
+            return
         with self.lock:
             if self._appender.unwritten(location.egroup, location.offset):
                 self._appender.spill()
 
 
 def is_zero(data: Buffer) -> bool:
-    """Whether all bytes are zero; cheap for data that is not."""
+    """Whether all bytes of a chunk are zero; cheap for data that is not."""
     if any(data[:16]):
         return False
-    return bytes(data) == _ZEROS[: len(data)] if len(data) <= len(_ZEROS) else not any(data)
+    return bytes(data) == _ZEROS[: len(data)]
 
 
 def _check_foreign(kind: int, digest: bytes, codec: int, payload: bytes, size_bytes: int) -> bytes:
