@@ -12,3 +12,9 @@ class ReplicationConfig(AppConfig):
     name = "replication"
     verbose_name = "Replication"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Offer our own calls; the upper apps add theirs."""
+        from replication.cerebro import handlers
+
+        handlers.register()

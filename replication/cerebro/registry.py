@@ -19,6 +19,7 @@ SiteUse = Callable[[RemoteSite], list[str]]
 
 due_providers: dict[str, Due] = {}
 expiry_providers: dict[str, Due] = {}
+task_senders: dict[str, Callable[[str], object]] = {}
 start_callbacks: dict[str, Start] = {}
 site_uses: dict[str, SiteUse] = {}
 
@@ -39,6 +40,12 @@ def register_start(name: str, callback: Start) -> None:
     The callback must bound its own waiting.
     """
     start_callbacks[name] = callback
+
+
+def register_task(kind: str, send: Callable[[str], object]) -> None:
+    """How a `prism.core.Task` of `kind` reaches its queue: called with its uuid when the first message was lost or its
+    worker fell silent. The task must be idempotent (`tasks.start` decides)."""
+    task_senders[kind] = send
 
 
 def register_site_use(name: str, check: SiteUse) -> None:

@@ -23,8 +23,12 @@ TRUST_DELAY_SECONDS = 1.0
 """A server learns a new pin within half of this (see `cerebro.server`)."""
 
 
-class _Distrusted(Exception):
+class Distrusted(PeerRefused):
     """The peer's TLS turned our certificate down."""
+
+    def __init__(self, who: str) -> None:
+        message = f"{who} does not know this site's certificate: the sites are not paired."
+        super().__init__("not_paired", message, "It may have been unpaired there: pair again.")
 
 
 def call(site: RemoteSite, name: str, payload: Mapping[str, Any], timeout: float = 10.0) -> dict[str, Any]:
@@ -38,17 +42,10 @@ def call(site: RemoteSite, name: str, payload: Mapping[str, Any], timeout: float
     body = encode_body(payload)
     try:
         return _call_addresses(site, name, body, timeout)
-    except _Distrusted:
+    except Distrusted:
         # Just paired: the server over there may not have read its new pin yet.
         time.sleep(TRUST_DELAY_SECONDS)
-    try:
-        return _call_addresses(site, name, body, timeout)
-    except _Distrusted as error:
-        raise PeerRefused(
-            "not_paired",
-            f"The remote site {site.name} does not know this site.",
-            "It may have been unpaired: pair again.",
-        ) from error
+    return _call_addresses(site, name, body, timeout)
 
 
 def _call_addresses(site: RemoteSite, name: str, body: bytes, timeout: float) -> dict[str, Any]:
@@ -124,7 +121,7 @@ def exchange(connection: http.client.HTTPSConnection, name: str, body: bytes, wh
         raw = response.read(BODY_BYTES_MAX + 1)
     except ssl.SSLError as error:
         if "ALERT" in (error.reason or ""):
-            raise _Distrusted from error
+            raise Distrusted(who) from error
         raise PeerUnreachable(f"The connection to {who} broke: {error.reason}.") from error
     except (OSError, http.client.HTTPException) as error:
         raise PeerUnreachable(f"The connection to {who} broke: {error}.") from error

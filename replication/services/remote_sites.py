@@ -18,7 +18,7 @@ from replication.cerebro import registry
 from replication.choices import Capability, SiteStatus
 from replication.models import RemoteSite, Replication
 from replication.rpc import client
-from replication.services import engine_peers, notices, site_rows
+from replication.services import notices, site_rows
 from replication.services.pairing import PairingOffer, start_pairing, unpair
 from replication.services.pairing_client import pair
 from replication.states import OUTSTANDING
@@ -129,22 +129,25 @@ def test_connection(site: RemoteSite, *, actor: Actor) -> dict[str, Any]:
         "remote_site.test", actor=actor, object_type="remote_site", object_name=site.name, atomic=False
     ) as detail:
         info = ping(site)
+        note_answer(site, info)
         detail["latency_seconds"] = info["latency_seconds"]
     return info
 
 
 def ping(site: RemoteSite, timeout: float = 5.0) -> dict[str, Any]:
-    """One round trip, noted in the row. Raises as `rpc.client.call` does, then the row is not touched."""
+    """One round trip; touches no database, so it may run in any thread. Raises as `rpc.client.call` does."""
     begun = time.perf_counter()
     answer = client.call(site, "ping", {}, timeout)
-    latency = time.perf_counter() - begun
+    return {**answer, "latency_seconds": time.perf_counter() - begun}
+
+
+def note_answer(site: RemoteSite, info: Mapping[str, Any]) -> None:
+    """Keep what `ping` returned."""
     RemoteSite.objects.filter(pk=site.pk, certificate_pem=site.certificate_pem).update(
-        latency_seconds=latency,
+        latency_seconds=info["latency_seconds"],
         last_seen_at=timezone.now(),
         status=SiteStatus.RELATIONSHIP_ESTABLISHED,
         silent_since=None,
-        peer_info=answer,
+        peer_info=dict(info),
     )
-    if not site.engine_knows:
-        engine_peers.push(site)
-    return {**answer, "latency_seconds": latency}
+    notices.site_healthy(site)
