@@ -59,6 +59,8 @@ from stargate.oplog.slots import (
 )
 from stargate.units import GiB, MiB
 
+__all__ = ["Append", "Appended", "OpLog"]
+
 _new_tuple = tuple.__new__
 
 

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`CatalogLog`: the store's durable list of ops, one file per generation, begun by a checkpoint.
+
+One writer, by lock. A file `gen-00000002` replaces `gen-00000001` in one rename; the older file is removed afterwards.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from errno import EIO, ENOSPC
+from typing import Any
+
+from stargate.catalog.format import (
+    FILE,
+    OPS,
+    STATE,
+    Contents,
+    damaged,
+    frame_crc,
+    pack_file,
+    pack_frame,
+    parse_catalog,
+)
+from stargate.errors import LogFrozen, NoSpace, NotFound
+from stargate.fs.disk import Disk, File, write_atomic
+
+_PREFIX = "gen-"
+_READ_TRIES = 10
+
+
+def _file_path(path: str, generation: int) -> str:
+    return f"{path}/{_PREFIX}{generation:08d}"
+
+
+def _generations(disk: Disk, path: str) -> list[int]:
+    names = [name.removeprefix(_PREFIX) for name in disk.list(path) if name.startswith(_PREFIX)]
+    return sorted(int(name) for name in names if name.isdigit() and len(name) == 8)
+
+
+def _read(disk: Disk, path: str, generation: int) -> Contents:
+    file = disk.open(_file_path(path, generation), read_only=True)
+    try:
+        raw = file.pread(file.size(), 0)
+    finally:
+        file.close()
+    return parse_catalog(_file_path(path, generation), raw, generation)
+
+
+def read_catalog(disk: Disk, path: str) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """(last checkpoint or None, ops since) as of now, without the lock: for the front, while the store may be appending.
+
+    Raises NotFound when there is no catalog yet, DamagedData when it is unreadable.
+    """
+    for _ in range(_READ_TRIES):
+        generations = _generations(disk, path) if disk.exists(path) else []
+        if not generations:
+            raise NotFound(f"there is no catalog in {path}")
+        try:
+            contents = _read(disk, path, generations[-1])
+        except FileNotFoundError:
+            continue  # a checkpoint replaced it between the two calls
+        return contents.state, contents.ops
+    raise damaged(path, 0, "its newest file keeps vanishing")
+
+
+class CatalogLog:
+    """The open catalog. Every call that fails on the disk poisons it: reopen to learn what is stored."""
+
+    def __init__(self, disk: Disk, path: str, lock: File, contents: Contents) -> None:
+        self._disk = disk
+        self._path = path
+        self._lock = lock
+        self._poison: str | None = None
+        self._follow(contents.generation, contents.seq, contents.crc, contents.end)
+
+    def _follow(self, generation: int, seq: int, crc: int, end: int) -> None:
+        self.generation, self.seq, self._crc, self.size_bytes = generation, seq, crc, end
+        self._file = self._disk.open(_file_path(self._path, generation))
+
+    @classmethod
+    def open(
+        cls, disk: Disk, path: str, *, known_seq: int = 0
+    ) -> tuple[CatalogLog, dict[str, Any] | None, list[dict[str, Any]]]:
+        """Open, or make, the catalog: (log, last checkpoint or None, ops since). A torn last frame is cut off.
+
+        `known_seq` is a frame number known from elsewhere to be durable. Raises DamagedData, with nothing changed,
+        for a
+        file that ends before it or that is bad in its middle; Unavailable when another process has the catalog.
+        """
+        disk.mkdir(path)
+        lock = disk.lock(f"{path}/lock")
+        try:
+            generations = _generations(disk, path)
+            if not generations and known_seq == 0:
+                write_atomic(disk, _file_path(path, 1), pack_file(1, secrets.token_bytes(16)))
+                generations = [1]
+            if not generations:
+                raise damaged(path, 0, "it is missing")
+            contents = _read(disk, path, generations[-1])
+            if contents.seq < known_seq:
+                raise damaged(path, contents.end, f"frame {known_seq} is known to be durable")
+            log = cls(disk, path, lock, contents)
+            log._clean(generations[:-1])
+        except BaseException:
+            lock.close()
+            raise
+        return log, contents.state, contents.ops
+
+    def _clean(self, older: Sequence[int]) -> None:
+        """Cut the torn frame, make what was read truly durable, remove what a crash left of a checkpoint."""
+        raw = self._file.pread(self.size_bytes, 0)
+        self._file.truncate(self.size_bytes)
+        # Written again: after a failed sync the kernel holds pages that only look stored.
+        self._whole(raw, 0)
+        self._file.fdatasync()
+        for generation in older:
+            self._disk.unlink(_file_path(self._path, generation))
+        for name in self._disk.list(self._path):
+            if name.endswith(".tmp"):
+                self._disk.unlink(f"{self._path}/{name}")
+        self._disk.sync_dir(self._path)
+
+    def _whole(self, data: bytes, offset: int) -> None:
+        if self._file.pwritev([data], offset) != len(data):
+            raise OSError(EIO, "short write")
+
+    def append(self, ops: Sequence[dict[str, Any]]) -> int:
+        """Store `ops` as one frame: all of them or, after a crash, none.
+
+        Durable on return; returns the frame's number.
+        """
+        self._check()
+        frame = pack_frame(OPS, self.seq + 1, self._crc, list(ops))
+        try:
+            self._whole(frame, self.size_bytes)
+            self._file.fdatasync()
+        except OSError as exc:
+            raise self._poisoned(exc) from exc
+        self.seq += 1
+        self._crc = frame_crc(frame)
+        self.size_bytes += len(frame)
+        return self.seq
+
+    def checkpoint(self, state: dict[str, Any]) -> None:
+        """Begin a new file with `state`, which must hold every op appended so far. Durable on return."""
+        self._check()
+        generation = self.generation + 1
+        head = pack_file(generation, secrets.token_bytes(16))
+        frame = pack_frame(STATE, self.seq, int.from_bytes(head[-4:], "little"), state)
+        try:
+            write_atomic(self._disk, _file_path(self._path, generation), head + frame)
+            self._file.close()
+            old = self.generation
+            self._follow(generation, self.seq, frame_crc(frame), FILE.size + len(frame))
+            self._disk.unlink(_file_path(self._path, old))
+            self._disk.sync_dir(self._path)
+        except OSError as exc:
+            raise self._poisoned(exc) from exc
+
+    def _check(self) -> None:
+        if self._poison is not None:
+            raise LogFrozen("the catalog takes nothing more until the store restarts: " + self._poison)
+
+    def _poisoned(self, exc: OSError) -> LogFrozen | NoSpace:
+        self._poison = str(exc)
+        if exc.errno == ENOSPC:
+            return NoSpace("the disk is full: the catalog cannot be written; free space, then restart the store")
+        return LogFrozen(f"the catalog cannot be written ({exc}); check the disk, then restart the store")
+
+    def close(self) -> None:
+        self._poison = self._poison or "it is closed"
+        self._file.close()
+        self._lock.close()
