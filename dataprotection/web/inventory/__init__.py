@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inventory pages: VMs, volume groups, files, containers, disks."""

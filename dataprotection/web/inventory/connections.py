@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disks with their NBD address and who is connected, for one entity's page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dataprotection.models import VirtualDisk
+from dataprotection.services.disks import nbd_uri
+from prism.core.engine import engine
+from prism.core.exceptions import Refused
+from stargate.errors import StargateError
+
+
+@dataclass(frozen=True)
+class DiskLine:
+    """A disk as its entity's page shows it. `role` "" and no connections while the engine does not answer."""
+
+    disk: VirtualDisk
+    uri: str
+    role: str
+    reason: str
+    connections: list[dict[str, Any]]
+
+    @property
+    def writers(self) -> list[dict[str, Any]]:
+        """Connections that have written."""
+        return [found for found in self.connections if found.get("writes")]
+
+
+def disk_lines(disks: Iterable[VirtualDisk]) -> tuple[list[DiskLine], str]:
+    """The lines, and why nothing is known of connections ("" when it is)."""
+    lines, error = [], ""
+    for disk in disks:
+        state: dict[str, Any] = {}
+        if not error:
+            try:
+                state = dict(engine().vdisk(str(disk.pk)))
+            except (Refused, StargateError, OSError) as failure:
+                error = str(failure) or "The block engine does not answer."
+        connections = state.get("connections") or []
+        lines.append(DiskLine(disk, nbd_uri(disk), str(state.get("role", "")), str(state.get("reason") or ""), list(connections)))
+    return lines, error

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disks: add, resize, move (detach and attach), remove, import and export as raw images."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.core.files.uploadedfile import UploadedFile
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+
+from dataprotection.choices import Bus
+from dataprotection.models import VM, VirtualDisk, VolumeGroup
+from dataprotection.services import disks as disk_services
+from dataprotection.services import images
+from dataprotection.services.disks import NewDisk
+from dataprotection.web.inventory.fields import SizeField
+from prism.webkit.access import operator
+from prism.webkit.orders import Done, actor_of, order_page
+from prism.webkit.sizes import size
+
+FORM = "dataprotection/inventory/form.html"
+
+
+def owner_url(owner: object) -> str:
+    """The page of the entity that owns a disk."""
+    if isinstance(owner, VM):
+        return reverse("dp:vm", args=[owner.pk])
+    if isinstance(owner, VolumeGroup):
+        return reverse("dp:volume-group", args=[owner.pk])
+    return reverse("dp:files")
+
+
+def _disk(uuid: UUID) -> VirtualDisk:
+    return get_object_or_404(VirtualDisk.objects.select_related("vm", "volume_group", "stored_file"), pk=uuid)
+
+
+def _context(heading: str, back: str, **more: Any) -> dict[str, Any]:
+    return {"nav": "Inventory", "heading": heading, "back": back, **more}
+
+
+class AddForm(forms.Form):
+    size = SizeField(label="Size", initial="10 GiB")
+    bus = forms.ChoiceField(label="Bus", choices=Bus.choices)
+    label = forms.CharField(label="Label", required=False, max_length=75)
+
+
+def _add(request: HttpRequest, owner: VM | VolumeGroup) -> HttpResponse:
+    back = owner_url(owner)
+
+    def order(data: dict[str, Any], _key: str) -> Done:
+        disk = disk_services.add(owner, NewDisk(data["size"], bus=data["bus"], label=data["label"]), actor=actor_of(request))
+        return Done(back, f"A disk of {size(disk.size_bytes)} was added; it is served as {disk.export_name}.")
+
+    return order_page(request, FORM, AddForm(request.POST or None), order, _context(f"Add disk to {owner.name}", back, save="Add"), again_url=back)
+
+
+@operator
+def add_to_vm(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """A new disk for a VM."""
+    return _add(request, get_object_or_404(VM, pk=uuid))
+
+
+@operator
+def add_to_volume_group(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """A new disk for a volume group."""
+    return _add(request, get_object_or_404(VolumeGroup, pk=uuid))
+
+
+class ResizeForm(forms.Form):
+    size_bytes = SizeField(label="New size")
+
+
+@operator
+def resize(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """Grow."""
+    disk = _disk(uuid)
+    back = owner_url(disk.owner)
+
+    def order(data: dict[str, Any], _key: str) -> Done:
+        disk_services.resize(disk, size_bytes=data["size_bytes"], actor=actor_of(request))
+        return Done(back, f"{disk.export_name} now has {size(disk.size_bytes)}. Clients see it when they connect again.")
+
+    form = ResizeForm(request.POST or None, initial={"size_bytes": size(disk.size_bytes)})
+    context = _context(f"Resize {disk.export_name}", back, save="Resize", tip=f"It has {size(disk.size_bytes)}. A disk can only grow.")
+    return order_page(request, FORM, form, order, context, again_url=back)
+
+
+class MoveForm(forms.Form):
+    owner = forms.ChoiceField(label="Attach to")
+    bus = forms.ChoiceField(label="Bus", choices=Bus.choices)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["owner"]
+        if isinstance(field, forms.ChoiceField):
+            machines = [(f"vm:{pk}", f"VM {name}") for pk, name in VM.objects.values_list("pk", "name")]
+            field.choices = machines + [(f"vg:{pk}", f"Volume group {name}") for pk, name in VolumeGroup.objects.values_list("pk", "name")]
+
+
+@operator
+def move(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """Detach from its owner and attach to another."""
+    disk = _disk(uuid)
+    back = owner_url(disk.owner)
+
+    def order(data: dict[str, Any], _key: str) -> Done:
+        kind, _, key = data["owner"].partition(":")
+        owner: VM | VolumeGroup = get_object_or_404(VM, pk=key) if kind == "vm" else get_object_or_404(VolumeGroup, pk=key)
+        disk_services.move(disk, owner=owner, bus=data["bus"], actor=actor_of(request))
+        return Done(owner_url(owner), f"{disk.export_name} is now attached to {owner.name}; its NBD address stays.")
+
+    form = MoveForm(request.POST or None, initial={"bus": disk.bus})
+    context = _context(f"Move {disk.export_name}", back, save="Move", tip="The disk is detached from its owner and attached to another one. Its bytes and its NBD address stay.")
+    return order_page(request, FORM, form, order, context, again_url=back)
+
+
+@operator
+def remove(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """Delete with its bytes; snapshots keep theirs."""
+    disk = _disk(uuid)
+    back = owner_url(disk.owner)
+
+    def order(_data: dict[str, Any], _key: str) -> Done:
+        disk_services.remove(disk, actor=actor_of(request))
+        return Done(back, "The disk was removed.")
+
+    context = _context(f"Remove {disk.export_name}", back, save="Remove", tone="danger", warning=f"The disk of {size(disk.size_bytes)} and everything written to it since the last snapshot is gone. Snapshots keep their copy.")
+    return order_page(request, FORM, forms.Form(request.POST or None), order, context, again_url=back)
+
+
+class ImportForm(forms.Form):
+    image = forms.FileField(label="Raw image", help_text="Its bytes are written from the beginning of the disk. It may not be larger than the disk.")
+
+
+@operator
+def import_raw(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """Overwrite the disk with an uploaded image."""
+    disk = _disk(uuid)
+    back = owner_url(disk.owner)
+
+    def order(data: dict[str, Any], _key: str) -> Done:
+        image: UploadedFile = data["image"]
+        images.import_raw(disk, image, size_bytes=image.size or 0, actor=actor_of(request))
+        return Done(back, f"{size(image.size)} were written to {disk.export_name}.")
+
+    form = ImportForm(request.POST or None, request.FILES or None)
+    context = _context(f"Import into {disk.export_name}", back, save="Import", tone="danger", multipart=True, warning=f"What stands on the disk ({size(disk.size_bytes)}) is overwritten. For large images qemu-img or nbdcopy to the NBD address is faster.")
+    return order_page(request, FORM, form, order, context, again_url=back)
+
+
+@operator
+def export_raw(request: HttpRequest, uuid: UUID) -> HttpResponseBase:
+    """Download the disk as a raw image, as it is now."""
+    disk = _disk(uuid)
+    response = StreamingHttpResponse(images.export_raw(disk, actor=actor_of(request)), content_type="application/octet-stream")
+    response["Content-Length"] = str(disk.size_bytes)
+    response["Content-Disposition"] = f'attachment; filename="{disk.export_name}.raw"'
+    return response

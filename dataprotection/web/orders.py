@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dialogs of a protection domain: Take Snapshot, Migrate, Activate, Deactivate, Delete."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from django.utils import timezone
+
+from dataprotection.models import ProtectionDomain, Snapshot
+from dataprotection.services import activation
+from dataprotection.services import domains as domain_services
+from dataprotection.services import migrate as migrate_services
+from dataprotection.services import snapshots as snapshot_services
+from dataprotection.web.panes import snapshots_of
+from dataprotection.web.reasons import migrate_targets
+from prism.core.models import Task
+from prism.webkit.access import operator
+from prism.webkit.orders import Done, actor_of, order_page
+from prism.webkit.times import relative
+from replication.models import RemoteSite
+
+HOUR, DAY = 3600, 86400
+STARTS = [("", "Now"), ("3600", "In 1 hour"), ("10800", "In 3 hours"), ("43200", "In 12 hours"), ("86400", "In 1 day")]
+RETENTIONS = [
+    ("", "No Expiration"), (str(HOUR), "1 hour"), (str(6 * HOUR), "6 hours"), (str(DAY), "1 day"), (str(7 * DAY), "1 week"),
+    (str(30 * DAY), "30 days"), (str(90 * DAY), "90 days"), (str(365 * DAY), "1 year"),
+]  # fmt: skip
+
+
+def paired_sites() -> list[RemoteSite]:
+    """Sites that snapshots can go to."""
+    return [site for site in RemoteSite.objects.order_by("name") if site.is_paired]
+
+
+def _domain(uuid: UUID) -> ProtectionDomain:
+    return get_object_or_404(ProtectionDomain, pk=uuid)
+
+
+def _context(domain: ProtectionDomain, **more: Any) -> dict[str, Any]:
+    return {"nav": "Data Protection", "domain": domain, "back": reverse("dp:domain", args=[domain.pk]), **more}
+
+
+def task_url(task: Task | None, default: str) -> str:
+    """Where an order's progress is shown."""
+    return reverse("console:task", args=[task.pk]) if task is not None else default
+
+
+class TakeSnapshotForm(forms.Form):
+    local = forms.BooleanField(label="LOCAL", required=False, initial=True)
+    sites = forms.MultipleChoiceField(label="REMOTE SITES", required=False, widget=forms.CheckboxSelectMultiple)
+    start = forms.ChoiceField(label="REPLICATION START TIME", choices=STARTS, required=False)
+    retention = forms.ChoiceField(label="RETENTION TIME", choices=RETENTIONS, required=False)
+    app_consistent = forms.BooleanField(
+        label="Create application consistent snapshot", required=False,
+        help_text="Stored as your wish; without guest tools the snapshot is crash consistent and an alert says so.",
+    )  # fmt: skip
+
+    def __init__(self, *args: Any, sites: list[RemoteSite], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["sites"]
+        if isinstance(field, forms.MultipleChoiceField):
+            field.choices = [(str(site.pk), site.name) for site in sites]
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or self.cleaned_data
+        if not data.get("local") and not data.get("sites"):
+            self.add_error("local", "Tick LOCAL or a remote site.")
+        return data
+
+
+@operator
+def take_snapshot(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """Replicate Protection Domain: one snapshot, now or later."""
+    domain, sites = _domain(uuid), paired_sites()
+    back = reverse("dp:domain", args=[uuid])
+
+    def order(data: dict[str, Any], key: str) -> Done:
+        chosen = [site for site in sites if str(site.pk) in data["sites"]]
+        start = timezone.now() + timedelta(seconds=int(data["start"])) if data["start"] else None
+        ordered = snapshot_services.take(
+            domain, local=data["local"], sites=chosen, run_at=start,
+            retention_seconds=int(data["retention"]) if data["retention"] else None,
+            app_consistent=data["app_consistent"], idempotency_key=key, actor=actor_of(request),
+        )  # fmt: skip
+        if start is not None:
+            return Done(f"{back}?tab=schedules", f"A snapshot will be taken {relative(start)}.")
+        return Done(task_url(ordered.task, back), f"A snapshot of {domain.name} is being taken.")
+
+    form = TakeSnapshotForm(request.POST or None, sites=sites)
+    return order_page(request, "dataprotection/take_snapshot.html", form, order, _context(domain, sites=sites), again_url=back)
+
+
+class MigrateForm(forms.Form):
+    site = forms.ChoiceField(label="Select Site", widget=forms.RadioSelect, error_messages={"required": "Select the site to migrate to."})
+    confirm = forms.CharField(
+        label="Type MIGRATE to confirm", max_length=20, widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )  # fmt: skip
+
+    def __init__(self, *args: Any, sites: list[RemoteSite], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["site"]
+        if isinstance(field, forms.ChoiceField):
+            field.choices = [(str(site.pk), site.name) for site in sites]
+
+    def clean_confirm(self) -> str:
+        if self.cleaned_data["confirm"].strip() != "MIGRATE":
+            raise forms.ValidationError("Type MIGRATE in capital letters.")
+        return "MIGRATE"
+
+
+@operator
+def migrate(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """Controlled failover to another site."""
+    domain, sites = _domain(uuid), migrate_targets(paired_sites())
+    back = reverse("dp:domain", args=[uuid])
+
+    def order(data: dict[str, Any], key: str) -> Done:
+        site = next(site for site in sites if str(site.pk) == data["site"])
+        task = migrate_services.migrate(domain, site=site, idempotency_key=key, actor=actor_of(request))
+        return Done(task_url(task, back), f"{domain.name} is being migrated to {site.name}.")
+
+    form = MigrateForm(request.POST or None, sites=sites)
+    context = _context(domain, sites=sites, entities=domain.entities.count())
+    return order_page(request, "dataprotection/migrate.html", form, order, context, again_url=back)
+
+
+class ActivateForm(forms.Form):
+    snapshot = forms.ChoiceField(label="Snapshot", required=False)
+    confirm = forms.BooleanField(
+        label="I know that what was written after this snapshot is not in it, and that the other site is not asked.",
+        error_messages={"required": "Confirm it: an activation cannot be undone by itself."},
+    )
+
+    def __init__(self, *args: Any, snapshots: list[Snapshot], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["snapshot"]
+        if isinstance(field, forms.ChoiceField):
+            made = [(str(s.pk), f"{s.display_id}, {s.created_at:%Y-%m-%d %H:%M:%S} UTC, {relative(s.created_at)}") for s in snapshots]
+            field.choices = [("", "Newest complete snapshot"), *made]
+
+
+@operator
+def activate(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """Unplanned failover, given on the inactive side."""
+    domain = _domain(uuid)
+    points = list(snapshots_of(domain, include_expired=False).order_by("-created_at")[:50])
+    back = reverse("dp:domain", args=[uuid])
+
+    def order(data: dict[str, Any], key: str) -> Done:
+        chosen = next((point for point in points if str(point.pk) == data["snapshot"]), None)
+        task = activation.activate(domain, snapshot=chosen, idempotency_key=key, actor=actor_of(request))
+        return Done(task_url(task, back), f"{domain.name} is being activated on this site.")
+
+    form = ActivateForm(request.POST or None, snapshots=points)
+    return order_page(request, "dataprotection/activate.html", form, order, _context(domain, newest=points[0] if points else None), again_url=back)
+
+
+class TypedNameForm(forms.Form):
+    """For what destroys: the operator types the name."""
+
+    confirm = forms.CharField(label="Type the name to confirm", max_length=200, widget=forms.TextInput(attrs={"autocomplete": "off"}))
+
+    def __init__(self, *args: Any, name: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.name = name
+        self.fields["confirm"].label = f"Type {name} to confirm"
+
+    def clean_confirm(self) -> str:
+        if self.cleaned_data["confirm"].strip() != self.name:
+            raise forms.ValidationError(f"This is not the name. Type {self.name}.")
+        return self.name
+
+
+@operator
+def deactivate(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """Stop serving here and remove the entities; a snapshot of their last state is kept."""
+    domain = _domain(uuid)
+    back = reverse("dp:domain", args=[uuid])
+
+    def order(_data: dict[str, Any], key: str) -> Done:
+        task = activation.deactivate(domain, idempotency_key=key, actor=actor_of(request))
+        return Done(task_url(task, back), f"{domain.name} is being deactivated on this site.")
+
+    form = TypedNameForm(request.POST or None, name=domain.name)
+    context = _context(domain, members=list(domain.entities.select_related("group")[:50]), entities=domain.entities.count())
+    return order_page(request, "dataprotection/deactivate.html", form, order, context, again_url=back)
+
+
+@operator
+def delete(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """The domain goes; its entities stay, unprotected."""
+    domain = _domain(uuid)
+
+    def order(_data: dict[str, Any], _key: str) -> Done:
+        domain_services.delete(domain, actor=actor_of(request))
+        return Done(reverse("dp:domains"), f"{domain.name} is marked for removal; it disappears when its clean-up is done.")
+
+    form = TypedNameForm(request.POST or None, name=domain.name)
+    context = _context(
+        domain, entities=domain.entities.count(), schedules=domain.schedules.count(), snapshots=Snapshot.objects.filter(domain=domain).count()
+    )
+    return order_page(request, "dataprotection/delete.html", form, order, context, again_url=reverse("dp:domains"))

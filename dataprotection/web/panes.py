@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lower tabs of a protection domain, each with its own query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from dataprotection.choices import SnapshotState
+from dataprotection.models import ProtectionDomain, Snapshot
+from dataprotection.web.charts import bandwidth_charts
+from prism.core.models import Alert, Event
+from prism.webkit.tables import Table, table
+from replication.choices import Direction
+from replication.models import Replication
+from replication.states import ReplicationState
+
+PREFIX = "t_"
+SNAPSHOT_SORTS = {"id": "local_id", "create": "created_at", "reclaimable": "reclaimable_bytes", "expiry": "expires_at"}
+REPLICATION_SORTS = {
+    "id": "display_id",
+    "site": "site__name",
+    "state": "state",
+    "created": "created_at",
+    "done": "done_bytes",
+}
+
+
+def snapshots_of(domain: ProtectionDomain, *, include_expired: bool) -> QuerySet[Snapshot]:
+    """Restore points kept here; hidden replication bases are none."""
+    rows = Snapshot.objects.filter(domain=domain, hidden_base=False)
+    return rows if include_expired else rows.exclude(state__in=[SnapshotState.EXPIRED, SnapshotState.DELETING])
+
+
+def _replications(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
+    rows = Replication.objects.filter(domain_uuid=domain.pk).select_related("site")
+    return {
+        "table": table(
+            request,
+            rows,
+            sorts=REPLICATION_SORTS,
+            default="-created",
+            search=("display_id", "site__name"),
+            prefix=PREFIX,
+        )
+    }
+
+
+def _entities(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
+    rows = domain.entities.select_related("group", "vm", "volume_group", "stored_file")
+    sorts = {"name": "name", "type": "entity_type", "cg": "group__name"}
+    return {"table": table(request, rows, sorts=sorts, default="name", search=("name", "group__name"), prefix=PREFIX)}
+
+
+def _schedules(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
+    waiting = domain.one_time_snapshots.filter(state="SCHEDULED").prefetch_related("sites").order_by("run_at")
+    return {"schedules": domain.schedules.prefetch_related("remotes__site"), "one_time": waiting}
+
+
+def _local(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
+    include_expired = request.GET.get("expired") == "1"
+    rows = snapshots_of(domain, include_expired=include_expired)
+    found = table(request, rows, sorts=SNAPSHOT_SORTS, default="-create", search=("display_id", "kind"), prefix=PREFIX)
+    return {"table": found, "include_expired": include_expired}
+
+
+def _remote(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
+    rows = Replication.objects.filter(
+        domain_uuid=domain.pk, state=ReplicationState.SUCCEEDED, direction=Direction.OUT
+    ).select_related("site")  # fmt: skip
+    sorts = {"id": "display_id", "site": "site__name", "create": "snapshot_created_at", "arrived": "finished_at"}
+    return {
+        "table": table(
+            request, rows, sorts=sorts, default="-create", search=("display_id", "site__name"), prefix=PREFIX
+        )
+    }
+
+
+def _metrics(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
+    return {"charts": bandwidth_charts(domain)}
+
+
+def _notices(rows: QuerySet[Any], domain: ProtectionDomain) -> QuerySet[Any]:
+    return rows.filter(object_name=domain.name, object_type__in=["protection_domain", "domain"])
+
+
+def _alerts(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
+    sorts = {"severity": "severity", "title": "title", "object": "object_name", "raised": "raised_at"}
+    rows = _notices(Alert.objects.all(), domain)
+    return {"table": table(request, rows, sorts=sorts, default="-raised", search=("title", "message"), prefix=PREFIX)}
+
+
+def _events(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
+    rows = _notices(Event.objects.all(), domain)
+    return {
+        "table": table(
+            request, rows, sorts={"at": "at", "kind": "kind"}, default="-at", search=("kind", "message"), prefix=PREFIX
+        )
+    }
+
+
+Pane = Callable[[HttpRequest, ProtectionDomain], dict[str, Any]]
+PANES: dict[str, tuple[str, Pane]] = {
+    "replications": ("Replications", _replications),
+    "entities": ("Entities", _entities),
+    "schedules": ("Schedules", _schedules),
+    "local": ("Local Snapshots", _local),
+    "remote": ("Remote Snapshots", _remote),
+    "metrics": ("Metrics", _metrics),
+    "alerts": ("Alerts", _alerts),
+    "events": ("Events", _events),
+}
+DEFAULT_PANE = "local"
+
+
+def pane_of(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
+    """Name, template and rows of the tab that the address names."""
+    name = request.GET.get("tab", "")
+    if name not in PANES:
+        name = DEFAULT_PANE
+    context = PANES[name][1](request, domain)
+    found = context.get("table")
+    if isinstance(found, Table) and "tab" not in found.params:
+        context["table"] = Table(found.page, found.query, found.sort, found.prefix, {**found.params, "tab": name})
+    return {"tab": name, "tabs": [(key, label) for key, (label, _) in PANES.items()],
+            "pane_template": f"dataprotection/panes/_{name}.html", **context}  # fmt: skip

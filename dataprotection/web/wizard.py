@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""+ Protection Domain -> Async DR: Name, Entities, Schedule. Update opens the same steps."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+
+from dataprotection.choices import EntityType
+from dataprotection.models import ConsistencyGroup, ProtectedEntity, ProtectionDomain
+from dataprotection.services import domains as domain_services
+from dataprotection.services import protection
+from dataprotection.web.entities import EntityRow, entities_by_key, unprotected
+from prism.webkit.access import operator
+from prism.webkit.orders import Done, actor_of, order_page, press
+from prism.webkit.pages import show
+
+GROUP_MODES = [("entity_name", "Use Entity Name"), ("existing", "Use an existing CG"), ("new", "Create a new CG")]
+LISTED_MAX = 500
+
+
+class NameForm(forms.Form):
+    name = forms.CharField(
+        label="Name", max_length=200, widget=forms.TextInput(attrs={"autofocus": True, "autocomplete": "off"}),
+        help_text="At most 75 characters: letters, digits, dot, hyphen, underscore. The same name is used on every remote site.",
+    )  # fmt: skip
+
+
+class ProtectForm(forms.Form):
+    """What the left side of the Entities step sends."""
+
+    entities = forms.MultipleChoiceField(
+        error_messages={"required": "Tick at least one entity in the list of unprotected entities."}
+    )
+    group_mode = forms.ChoiceField(
+        label="Pick a Consistency Group", choices=GROUP_MODES, initial="entity_name", widget=forms.RadioSelect
+    )
+    existing_group = forms.ChoiceField(label="Existing CG", required=False)
+    new_group = forms.CharField(label="New CG", required=False, max_length=200)
+    app_consistent = forms.BooleanField(
+        label="Use application consistent snapshots", required=False,
+        help_text="One VM per group. The wish is stored; snapshots are crash consistent until guest tools exist, and the table says which you got.",
+    )  # fmt: skip
+    related = forms.BooleanField(
+        label="Auto protect related entities",
+        required=False,
+        help_text="Volume groups that are attached to a selected VM come along.",
+    )
+
+    def __init__(self, *args: Any, listed: list[EntityRow], groups: list[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._choices(listed, groups)
+
+    def _choices(self, listed: list[EntityRow], groups: list[str]) -> None:
+        entities, existing = self.fields["entities"], self.fields["existing_group"]
+        if isinstance(entities, forms.ChoiceField) and isinstance(existing, forms.ChoiceField):
+            entities.choices = [(row.key, row.name) for row in listed]
+            existing.choices = [("", "Choose ..."), *((name, name) for name in groups)]
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or self.cleaned_data
+        mode = data.get("group_mode")
+        if mode == "existing" and not data.get("existing_group"):
+            self.add_error("existing_group", "Choose the group that the entities join.")
+        if mode == "new" and not data.get("new_group"):
+            self.add_error("new_group", "Name the new group.")
+        return data
+
+    @property
+    def group_name(self) -> str:
+        """The group that was named, "" for Use Entity Name."""
+        mode = self.cleaned_data["group_mode"]
+        return str(
+            {"existing": self.cleaned_data["existing_group"], "new": self.cleaned_data["new_group"]}.get(mode, "")
+        )
+
+
+@operator
+def new(request: HttpRequest) -> HttpResponse:
+    """Step Name. The domain exists from Create on."""
+
+    def order(data: dict[str, Any], _key: str) -> Done:
+        made = domain_services.create(name=data["name"], actor=actor_of(request))
+        return Done(reverse("dp:wizard-entities", args=[made.pk]), f"Protection domain {made.name} was created.")
+
+    context = {"nav": "Data Protection", "step": 1}
+    return order_page(
+        request,
+        "dataprotection/wizard_name.html",
+        NameForm(request.POST or None),
+        order,
+        context,
+        again_url=reverse("dp:domains"),
+    )
+
+
+def _entities_context(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
+    name, entity_type = request.GET.get("name", "")[:100], request.GET.get("type", "")
+    protected_name, group_name = request.GET.get("pname", "")[:100], request.GET.get("pcg", "")[:100]
+    members = domain.entities.select_related("group").filter(
+        name__icontains=protected_name, group__name__icontains=group_name
+    )
+    return {
+        "nav": "Data Protection", "step": 2, "domain": domain, "types": EntityType.choices,
+        "listed": unprotected(name=name, entity_type=entity_type, limit=LISTED_MAX),
+        "members": members, "filter": {"name": name, "type": entity_type, "pname": protected_name, "pcg": group_name},
+    }  # fmt: skip
+
+
+@operator
+def entities(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """Step Entities: Unprotected on the left, Protected on the right."""
+    domain = get_object_or_404(ProtectionDomain, pk=uuid)
+    context = _entities_context(request, domain)
+    groups = list(ConsistencyGroup.objects.filter(domain=domain).values_list("name", flat=True))
+    sent = request.POST or None
+    form = ProtectForm(sent, listed=context["listed"], groups=groups)
+
+    def order(data: dict[str, Any], _key: str) -> Done:
+        chosen = entities_by_key(data["entities"])
+        protection.protect(
+            domain, entities=chosen, group_mode=data["group_mode"], group_name=form.group_name,
+            app_consistent=data["app_consistent"], related=data["related"], actor=actor_of(request),
+        )  # fmt: skip
+        return Done(
+            request.get_full_path(),
+            f"{len(chosen)} {'entity is' if len(chosen) == 1 else 'entities are'} now protected.",
+        )
+
+    return order_page(
+        request, "dataprotection/wizard_entities.html", form, order, context, again_url=request.get_full_path()
+    )
+
+
+@operator
+def unprotect(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """‹ Unprotect Selected Entities: they leave the domain; their snapshots stay. GET asks, from the Entities tab."""
+    domain = get_object_or_404(ProtectionDomain, pk=uuid)
+    keys = [key for key in (request.POST.getlist("members") or request.GET.getlist("members")) if key.isdigit()]
+    chosen = list(ProtectedEntity.objects.filter(domain=domain, pk__in=keys).select_related("group"))
+    back = (
+        reverse("dp:wizard-entities", args=[uuid])
+        if request.POST.get("wizard")
+        else reverse("dp:domain", args=[uuid]) + "?tab=entities"
+    )
+    if request.method != "POST":
+        return show(
+            request,
+            "dataprotection/unprotect.html",
+            {"nav": "Data Protection", "domain": domain, "chosen": chosen, "back": back},
+        )
+
+    def order(_key: str) -> str:
+        protection.unprotect(domain, entities=chosen, actor=actor_of(request))
+        return f"{len(chosen)} {'entity' if len(chosen) == 1 else 'entities'} unprotected. Snapshots taken so far stay."
+
+    return press(request, back, order)
+
+
+@operator
+def schedules(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """Step Schedule: the list with New Schedule and Close."""
+    domain = get_object_or_404(ProtectionDomain, pk=uuid)
+    context = {
+        "nav": "Data Protection",
+        "step": 3,
+        "domain": domain,
+        "schedules": domain.schedules.prefetch_related("remotes__site"),
+    }
+    return show(request, "dataprotection/wizard_schedules.html", context)
