@@ -25,6 +25,46 @@ from prism.runtime.redis_server import RedisServer
 _START_DEADLINE_SECONDS = 60
 
 
+#: Names of tests that did not run, with the reason; listed at the end.
+_skipped: list[tuple[str, str]] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this user or this machine cannot run: `root`, `browser`, and `foreign("program", ...)`."""
+    for item in items:
+        if item.get_closest_marker("root") and os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+        wanted = [name for mark in item.iter_markers("foreign") for name in mark.args]
+        if item.get_closest_marker("browser"):
+            wanted.append("chromium")
+        missing = [name for name in wanted if not shutil.which(name)]
+        if missing:
+            item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(missing)}"))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        _skipped.append((report.nodeid, reason))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """CI runs as root with everything installed: there a skipped test is a failure."""
+    if _skipped and os.environ.get("PRISM_NO_SKIPS") == "1":
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not _skipped:
+        return
+    terminalreporter.section(f"{len(_skipped)} tests were skipped")
+    for name, reason in _skipped:
+        terminalreporter.line(f"{name}: {reason}")
+    if os.environ.get("PRISM_NO_SKIPS") == "1":
+        terminalreporter.line("Nothing may be skipped in this run (PRISM_NO_SKIPS=1): it has failed.")
+
+
 @contextmanager
 def running(
     command: list[str], log: Path, is_ready: Callable[[], bool], *, stop: signal.Signals, env: dict[str, str]

@@ -22,7 +22,6 @@ USER = "admin"
 #: Commands other parts of the product bring; each runs once per data folder, in this order.
 _PAIR_COMMAND = "pair_local"
 _DEMO_COMMAND = "demo_content"
-_SITE_COMMAND = "init_site"
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,6 @@ async def _prepare_database(site: Site, supervisor: Supervisor) -> str | None:
     if any(child.spec.name == "postgres" for child in site.children):
         await asyncio.to_thread(embedded_postgres(site.layout, site.config).ensure_database, "prism")
     await supervisor.run_step(site, "migrations", manage("migrate", "--no-input", "-v", "0"))
-    if _SITE_COMMAND in get_commands():
-        await supervisor.run_step(site, "site", manage(_SITE_COMMAND))
     if "admin" in site.config.steps:
         return None
     output = await supervisor.run_step(site, "administrator", manage("first_admin", USER))

@@ -39,7 +39,7 @@ class ChildSpec:
 
 
 def site_environment(layout: Layout, config: SiteConfig) -> dict[str, str]:
-    """Environment of a site's processes. The operator's `DATABASE_URL` and `REDIS_URL` win over the embedded servers."""
+    """Environment of a site's processes. The operator's `DATABASE_URL` and `REDIS_URL` win."""
     sockets = Path(config.socket_dir)
     own = {
         "PRISM_DATA": str(layout.data),

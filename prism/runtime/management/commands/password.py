@@ -4,23 +4,25 @@
 import secrets
 from typing import Any
 
-from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from prism.core.services import users
+from prism.runtime.operator import command_line_actor
 
 _PASSWORD_BYTES = 12
 
 
 class Command(BaseCommand):
-    help = "Give a user a new password and print it."
+    help = "Give a user a new password and print it. The site must be running."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username", nargs="?", default="admin")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        user = get_user_model()._default_manager.filter(username=options["username"]).first()
+        user = User.objects.filter(username=options["username"]).first()
         if user is None:
             raise CommandError(f"There is no user {options['username']!r}.")
         password = secrets.token_urlsafe(_PASSWORD_BYTES)
-        user.set_password(password)
-        user.save(update_fields=["password"])
-        self.stdout.write(f"New password of {options['username']}: {password}")
+        users.set_password(user, password=password, actor=command_line_actor())
+        self.stdout.write(f"New password of {user.username}: {password}")
