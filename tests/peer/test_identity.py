@@ -77,7 +77,10 @@ def test_it_never_replaces_a_key(tmp_path: Path) -> None:
 def test_it_lets_paired_sites_meet_and_names_them(sites: tuple[Identity, Identity]) -> None:
     server, client = sites
     found = meet(
-        server, PeerSet([Peer("client", client.certificate_pem)]), client, PeerSet([Peer("server", server.certificate_pem)])
+        server,
+        PeerSet([Peer("client", client.certificate_pem)]),
+        client,
+        PeerSet([Peer("server", server.certificate_pem)]),
     )
     assert found == ("client", "server")
 
@@ -93,7 +96,10 @@ def test_it_refuses_a_server_with_another_certificate(sites: tuple[Identity, Ide
     server, client = sites
     other = create_identity(tmp_path / "c", "site a")
     found = meet(
-        server, PeerSet([Peer("client", client.certificate_pem)]), client, PeerSet([Peer("server", other.certificate_pem)])
+        server,
+        PeerSet([Peer("client", client.certificate_pem)]),
+        client,
+        PeerSet([Peer("server", other.certificate_pem)]),
     )
     assert isinstance(found[1], ssl.SSLCertVerificationError)
 
@@ -114,7 +120,9 @@ def test_it_forgets_a_removed_peer_even_between_handshake_and_question(sites: tu
     thread.join()
 
 
-@pytest.mark.parametrize("text", ["", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "é", "A" * 20000])
+@pytest.mark.parametrize(
+    "text", ["", "x", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "é", "A" * 20000]
+)
 def test_it_refuses_what_is_no_certificate(text: str) -> None:
     with pytest.raises(InvalidArgument):
         PeerSet([Peer("x", text)])
