@@ -59,16 +59,22 @@ def normalise_code(typed: str) -> str:
     return text
 
 
-def code_digest(code: str) -> str:
-    """Name under which the side that shows the code finds it again, as hex; no proof can be made from it."""
-    return hashlib.sha256(_LABEL + b"\0stored\0" + normalise_code(code).encode("ascii")).hexdigest()
+def pairing_key(code: str) -> bytes:
+    """The HMAC key of a code. The side that shows the code keeps this (not the code) until it is used or expires."""
+    return hashlib.sha256(_LABEL + b"\0key\0" + normalise_code(code).encode("ascii")).digest()
 
 
 def pairing_proof(code: str, role: Role, server_fingerprint: str, client_fingerprint: str, nonces: Nonces) -> bytes:
     """HMAC-SHA256 of `role` over the whole transcript; raises InvalidArgument for a malformed code or nonce."""
+    return pairing_proof_from_key(pairing_key(code), role, server_fingerprint, client_fingerprint, nonces)
+
+
+def pairing_proof_from_key(
+    key: bytes, role: Role, server_fingerprint: str, client_fingerprint: str, nonces: Nonces
+) -> bytes:
+    """As `pairing_proof`, from the stored `pairing_key`."""
     if len(nonces.server) != NONCE_BYTES or len(nonces.client) != NONCE_BYTES:
         raise InvalidArgument("a pairing nonce has the wrong length; start the pairing again")
-    key = hashlib.sha256(_LABEL + b"\0key\0" + normalise_code(code).encode("ascii")).digest()
     mac = hmac.new(key, digestmod=hashlib.sha256)
     parts = (
         _LABEL,
