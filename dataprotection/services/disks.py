@@ -18,6 +18,7 @@ from prism.core.actor import Actor
 from prism.core.engine import engine
 from prism.core.exceptions import Conflict, InvalidInput
 from prism.core.services import audit
+from stargate.errors import AlreadyExists
 
 Owner = VM | VolumeGroup | StoredFile
 DISKS_MAX = 64
@@ -27,7 +28,7 @@ SIZE_BYTES_MAX = 1 << 46
 
 @dataclass(frozen=True)
 class NewDisk:
-    """What to add. `index` None = the first free place on `bus`. `source` = {"snapshot", "disk"}: a clone, not zeros."""
+    """What to add. `index` None = first free place on `bus`; `source` = {"snapshot", "disk"}: a clone of it."""
 
     size_bytes: int
     bus: str = Bus.SCSI
@@ -64,7 +65,7 @@ def resize(disk: VirtualDisk, *, size_bytes: int, actor: Actor) -> VirtualDisk:
 def move(
     disk: VirtualDisk, *, owner: VM | VolumeGroup, bus: str | None = None, index: int | None = None, actor: Actor
 ) -> VirtualDisk:
-    """Detach from its owner and attach to `owner` (or to another place of the same). The bytes and the NBD name stay."""
+    """Detach from its owner, attach to `owner` (or elsewhere on the same). Bytes and NBD name stay."""
     with audit.order("disk.move", actor=actor, object_type=owner.entity_type, object_name=owner.name) as detail:
         detail.update(disk=str(disk.uuid), before=disk.owner.name)
         if disk.stored_file_id is not None:
@@ -120,6 +121,16 @@ def create_row(owner: Owner, new: NewDisk, *, disk_uuid: uuid.UUID | None = None
 
 def create_in_engine(disk: VirtualDisk, *, source: dict[str, str] | None = None, role: str = "active") -> None:
     """The vDisk of a row; repeating it is harmless. Call it last in a transaction, so that a failure leaves no row."""
+    try:
+        _vdisk_create(disk, source, role)
+    except AlreadyExists:
+        # The engine still holds a disk of that name which left with its domain.
+        disk.export_name = f"{disk.export_name[:240]}-{str(disk.uuid)[:8]}"
+        disk.save(update_fields=["export_name"])
+        _vdisk_create(disk, source, role)
+
+
+def _vdisk_create(disk: VirtualDisk, source: dict[str, str] | None, role: str) -> None:
     engine().vdisk_create(
         str(disk.uuid),
         disk.size_bytes,

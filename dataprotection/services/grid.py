@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """When a schedule is due: pure arithmetic on its grid.
 
-Minutes and hours are elapsed time from the start. Days follow the wall clock of the schedule's time zone: a time that does
-not exist on a day (spring) happens as much later as the clock jumped, one that exists twice (autumn) happens the first time.
+Minutes and hours are elapsed time from the start. Days follow the wall clock of the schedule's time zone: a time that
+does not exist on a day (spring) happens as much later as the clock jumped, one that exists twice (autumn) happens the
+first time.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def _execute(decision: Decision, *, term: int | None) -> int:
 
 
 def remove(row: Snapshot, *, term: int | None, reason: str) -> int:
-    """Delete the engine's snapshot, then the row. 0 when the engine cannot now: the row stays DELETING and is retried."""
+    """Delete the engine's snapshot, then the row. 0: the engine cannot now, DELETING stays and is retried."""
     Snapshot.objects.filter(pk=row.pk).update(state=SnapshotState.DELETING)
     try:
         engine().snapshot_delete(str(row.pk), term=term)

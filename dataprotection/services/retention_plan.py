@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which snapshots go: the pure plan.
 
-The expiry of a snapshot is fixed when it is made. Time alone does not remove it: the newest of a domain, the promised minimum
-and what a replication still needs stay available past their expiry, until newer ones have taken their place.
+The expiry of a snapshot is fixed when it is made. Time alone does not remove it: the newest of a domain, the promised
+minimum and what a replication still needs stay available past their expiry, until newer ones have taken their place.
 """
 
 from __future__ import annotations
