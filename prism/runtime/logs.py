@@ -17,26 +17,28 @@ class RotatedFile:
         self.path = path
         self._max_bytes = max_bytes
         self._keep = keep
-        self._file: BinaryIO = path.open("ab")
+        self._file: BinaryIO | None = None  # opened by the first write
 
     def write(self, data: bytes) -> None:
         """Append at once (unbuffered for a reader). A full disk loses log lines, never a child."""
         try:
-            if self._file.tell() + len(data) > self._max_bytes:
+            file = self._file or self.path.open("ab")
+            if file.tell() and file.tell() + len(data) > self._max_bytes:
+                file.close()
                 self._rotate()
-            self._file.write(data)
-            self._file.flush()
+                file = self.path.open("ab")
+            self._file = file
+            file.write(data)
+            file.flush()
         except OSError:
             return
 
     def _rotate(self) -> None:
-        self._file.close()
         for number in range(self._keep - 1, 0, -1):
             older = self._numbered(number)
             if older.exists():
                 older.replace(self._numbered(number + 1))
         self.path.replace(self._numbered(1))
-        self._file = self.path.open("ab")
 
     def _numbered(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")
@@ -50,7 +52,9 @@ class RotatedFile:
         return content.decode("utf-8", errors="replace").strip()
 
     def close(self) -> None:
-        self._file.close()
+        if self._file:
+            self._file.close()
+            self._file = None
 
 
 async def pump(source: asyncio.StreamReader, target: RotatedFile) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What must be true before anything is started. Every refusal says what is wrong and what to do next."""
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -97,14 +98,19 @@ def port_holder(port: int) -> str | None:
     if not inodes:
         return None
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            links = [os.readlink(entry) for entry in (process / "fd").iterdir()]
-        except OSError:
-            continue
-        if any(link.startswith("socket:[") and link[8:-1] in inodes for link in links):
+        if any(f"socket:[{inode}]" in _open_files(process) for inode in inodes):
             name = (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
             return f"{name} (pid {process.name})"
     return None
+
+
+def _open_files(process: Path) -> set[str]:
+    found = set()
+    with contextlib.suppress(OSError):
+        for entry in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                found.add(os.readlink(entry))
+    return found
 
 
 def _lines(path: Path) -> list[str]:

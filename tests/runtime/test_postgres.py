@@ -48,7 +48,7 @@ def query(server: Postgres, sql: str) -> object:
 
 
 def test_it_keeps_its_data_over_a_kill_of_every_process(short_dir: Path) -> None:
-    server = server_in(short_dir)
+    server = Postgres(data=short_dir / "postgres", sockets=short_dir / "pg", durable=True)
     with started(server) as process:
         server.ensure_database("prism")
         server.ensure_database("prism")

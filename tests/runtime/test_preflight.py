@@ -21,9 +21,9 @@ def up(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_it_names_the_holder_of_an_occupied_port(free_port: int) -> None:
-    with socket.create_server(("127.0.0.1", free_port)):
-        with pytest.raises(preflight.PreflightError, match=rf"already in use by .*pid {os.getpid()}.*ss -ltnp"):
-            preflight.check_ports("127.0.0.1", {"web": free_port})
+    refusal = pytest.raises(preflight.PreflightError, match=rf"already in use by .*pid {os.getpid()}\).*ss -ltnp")
+    with socket.create_server(("127.0.0.1", free_port)), refusal:
+        preflight.check_ports("127.0.0.1", {"web": free_port})
     preflight.check_ports("127.0.0.1", {"web": free_port})
 
 
