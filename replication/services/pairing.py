@@ -9,8 +9,9 @@
     checks, stores B, proof         -->  checks, stores A
 
 The connection is TLS without any pin yet; each proof covers the certificate its maker *sees* on it, so somebody in
-between can neither pass one on nor make one. The code itself lies in Redis for its ten minutes, the table keeps its
-hash, attempts and use. Three wrong proofs close it. A new code closes an older one: at most one is open. When the
+between can neither pass one on nor make one. The table keeps the code's hash, which is the key of the proofs, and
+its attempts and use; nonces lie in Redis for two minutes. Three wrong proofs close a code. A new code replaces the
+older one: at most one is open, and what is in the table is worthless after ten minutes. When the
 answer to `pair` is lost, A knows B and not yet the other way round: B's operator repeats the order with the same code
 and gets the same answer.
 """
@@ -37,14 +38,7 @@ from replication.rpc import client
 from replication.rpc.messages import Pair
 from replication.services import engine_peers, notices, site_rows
 from replication.services.pairing_wire import as_nonces, from_hex, peer_fingerprint
-from stargate.peer.pairing import (
-    code_digest,
-    new_code,
-    new_nonce,
-    normalise_code,
-    pairing_proof,
-    proof_matches,
-)
+from stargate.peer.pairing import new_code, new_nonce, pairing_key, pairing_proof_from_key, proof_matches
 
 NONCE_SECONDS = 120
 TIMEOUT_SECONDS = 10.0
@@ -64,9 +58,8 @@ def start_pairing(*, actor: Actor) -> PairingOffer:
     code, now = new_code(), timezone.now()
     expires_at = now + timedelta(seconds=PAIRING_SECONDS)
     with audit.order("remote_site.start_pairing", actor=actor, object_type="remote_site"):
-        PairingCode.objects.filter(expires_at__gt=now).update(expires_at=now)
-        PairingCode.objects.create(code_hash=code_digest(code), created_at=now, expires_at=expires_at)
-        cache.set(_code_key(code_digest(code)), normalise_code(code), PAIRING_SECONDS)
+        PairingCode.objects.all().delete()
+        PairingCode.objects.create(code_hash=pairing_key(code).hex(), created_at=now, expires_at=expires_at)
     return PairingOffer(code, expires_at, identity().fingerprint)
 
 
@@ -86,7 +79,7 @@ def answer(request: Pair, *, address: str) -> dict[str, Any]:
         other = peer_fingerprint(request.certificate)
         detail["fingerprint"] = other
         code = _open_code(other)
-        text = _check_proof(code, request, other)
+        key = _check_proof(code, request, other)
         with transaction.atomic():
             _use(code, other)
             site = site_rows.paired(
@@ -99,7 +92,7 @@ def answer(request: Pair, *, address: str) -> dict[str, Any]:
             notices.site_event(site, "paired")
     engine_peers.push(site)
     own, here = identity().fingerprint, local_site()
-    proof = pairing_proof(text, "server", own, other, as_nonces(request.server_nonce, request.client_nonce))
+    proof = pairing_proof_from_key(key, "server", own, other, as_nonces(request.server_nonce, request.client_nonce))
     return {"site_uuid": here.uuid, "name": here.name, "addresses": here.addresses(), "proof": proof.hex()}
 
 
@@ -115,15 +108,14 @@ def _open_code(other: str) -> PairingCode:
     return code
 
 
-def _check_proof(code: PairingCode, request: Pair, other: str) -> str:
-    """The code's text when the proof is right. A wrong one is counted, whoever sent it."""
-    fresh = bool(cache.delete(_nonce_key(request.server_nonce)))
-    text = cache.get(_code_key(code.code_hash))
-    if text is not None and fresh:
+def _check_proof(code: PairingCode, request: Pair, other: str) -> bytes:
+    """The code's key when the proof is right. A wrong one is counted, whoever sent it."""
+    key = bytes.fromhex(code.code_hash)
+    if cache.delete(_nonce_key(request.server_nonce)):
         nonces = as_nonces(request.server_nonce, request.client_nonce)
-        expected = pairing_proof(text, "client", identity().fingerprint, other, nonces)
+        expected = pairing_proof_from_key(key, "client", identity().fingerprint, other, nonces)
         if proof_matches(expected, from_hex(request.proof)):
-            return str(text)
+            return key
     PairingCode.objects.filter(pk=code.pk).update(attempts=F("attempts") + 1)
     raise PermissionRefused(
         "wrong_pairing_code",
@@ -170,10 +162,6 @@ def _forget(site: RemoteSite) -> None:
         engine_peers.forget(str(site.site_uuid))
     site_rows.unpaired(site)
     notices.site_event(site, "unpaired")
-
-
-def _code_key(digest: str) -> str:
-    return f"pairing-code:{digest}"
 
 
 def _nonce_key(nonce: str) -> str:

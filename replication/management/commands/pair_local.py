@@ -25,7 +25,7 @@ RETRY_SECONDS = 1.0
 
 class Command(BaseCommand):
     help = (
-        "Pair this site (PRISM_DATA) with every other site found next to its data folder. Paired ones are left alone."
+        "Pair this site (PRISM_DATA) with every other one found next to its data folder."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
