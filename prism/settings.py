@@ -13,7 +13,7 @@ from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
 
-from prism.runtime.layout import Layout, SiteConfig, database_url, redis_url
+from prism.layout import Layout, SiteConfig, database_url, redis_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 PRISM_DATA: Path | None = Path(os.environ["PRISM_DATA"]).resolve() if os.environ.get("PRISM_DATA") else None

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from prism.runtime.layout import database_url as make_database_url
-from prism.runtime.layout import redis_url as make_redis_url
+from prism.layout import database_url as make_database_url
+from prism.layout import redis_url as make_redis_url
 from prism.runtime.postgres import Postgres
 from prism.runtime.postgres import environment as postgres_environment
 from prism.runtime.redis_server import RedisServer

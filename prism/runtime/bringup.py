@@ -10,10 +10,10 @@ from pathlib import Path
 
 from django.core.management import get_commands
 
+from prism.layout import DEFAULT_PORTS, Layout, SiteConfig
 from prism.runtime import preflight
 from prism.runtime.certificates import ensure_web_certificate
 from prism.runtime.children import ROOT, embedded_postgres, web_address
-from prism.runtime.layout import DEFAULT_PORTS, Layout, SiteConfig
 from prism.runtime.screen import Screen
 from prism.runtime.supervisor import Site, Supervisor
 from stargate.peer.identity import CERTIFICATE_FILE, create_identity
@@ -88,8 +88,8 @@ async def bring_up(plan: Plan, supervisor: Supervisor, screen: Screen) -> dict[s
             passwords[site.name] = password
         await supervisor.start_stage(site, 1)
     if len(sites) == 2:
-        await _once(sites[0], "paired", _PAIR_COMMAND, [str(sites[1].layout.data)], supervisor)
-        await _once(sites[0], "demo", _DEMO_COMMAND, [], supervisor)
+        await _once(sites[0], "paired", _PAIR_COMMAND, supervisor)
+        await _once(sites[0], "demo", _DEMO_COMMAND, supervisor)
     return passwords
 
 
@@ -105,11 +105,11 @@ async def _prepare_database(site: Site, supervisor: Supervisor) -> str | None:
     return output.strip() or None
 
 
-async def _once(site: Site, step: str, command: str, arguments: list[str], supervisor: Supervisor) -> None:
+async def _once(site: Site, step: str, command: str, supervisor: Supervisor) -> None:
     """Run a first-start command unless site.json says it is done."""
     if step in site.config.steps or command not in get_commands():
         return
-    await supervisor.run_step(site, command.replace("_", " "), manage(command, *arguments))
+    await supervisor.run_step(site, command.replace("_", " "), manage(command))
     _record(site, step)
 
 

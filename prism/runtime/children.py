@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from prism.celery import WORKER_READY_FILE
+from prism.layout import Layout, SiteConfig, database_url, redis_url
 from prism.runtime import privilege
-from prism.runtime.layout import Layout, SiteConfig, database_url, redis_url
 from prism.runtime.postgres import Postgres
 from prism.runtime.postgres import environment as bare_environment
 from prism.runtime.redis_server import RedisServer
@@ -103,9 +103,9 @@ def _redis(layout: Layout, config: SiteConfig) -> ChildSpec:
 def _stargate(layout: Layout, config: SiteConfig, environment: dict[str, str]) -> list[ChildSpec]:
     """The engine: two processes that need none of the others."""
 
-    def spec(role: str, socket_name: str, port: int) -> ChildSpec:
-        command = [sys.executable, "-m", "stargate", role, "--data", str(layout.data)]
-        command += ["--listen", f"{_bracketed(config.listen)}:{port}"]
+    def spec(role: str, socket_name: str, port: int, *options: str) -> ChildSpec:
+        command = [sys.executable, "-m", "stargate", role, "--data", str(layout.data), "--listen", config.listen]
+        command += options
         return ChildSpec(
             name=f"stargate-{role}",
             stage=0,
@@ -117,9 +117,10 @@ def _stargate(layout: Layout, config: SiteConfig, environment: dict[str, str]) -
             address=f"{config.listen}:{port}",
         )
 
+    peer, nbd = config.ports["peer"], config.ports["nbd"]
     return [
-        spec("store", "store.sock", config.ports["peer"]),
-        spec("front", "stargate.sock", config.ports["nbd"]),
+        spec("store", "store.sock", peer, "--peer-port", str(peer), "--site-id", config.uuid),
+        spec("front", "stargate.sock", nbd, "--nbd-port", str(nbd)),
     ]
 
 

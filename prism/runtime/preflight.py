@@ -10,7 +10,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from prism.runtime.layout import SOCKET_PATH_LIMIT_BYTES
+from prism.layout import SOCKET_PATH_LIMIT_BYTES
 
 MIN_FREE_BYTES = 2 * 1024**3
 _LONGEST_ENGINE_SOCKET = "stargate.sock"

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prism.layout import Layout, SiteConfig
 from prism.runtime.child import Child, ChildFailed
 from prism.runtime.children import ChildSpec, children, site_environment
-from prism.runtime.layout import Layout, SiteConfig
 from prism.runtime.logs import RotatedFile
 from prism.runtime.procinfo import ProcessId, wait_gone
 from prism.runtime.screen import Screen

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from prism.layout import Layout, SiteConfig
 from prism.runtime import privilege
 from prism.runtime.children import ChildSpec
-from prism.runtime.layout import Layout, SiteConfig
 
 SpecMaker = Callable[..., ChildSpec]
 

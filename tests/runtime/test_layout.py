@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from prism.layout import SOCKET_PATH_LIMIT_BYTES, Layout, LayoutError, choose_socket_dir
 from prism.runtime import bringup
 from prism.runtime.certificates import ensure_web_certificate
-from prism.runtime.layout import SOCKET_PATH_LIMIT_BYTES, Layout, LayoutError, choose_socket_dir
 from prism.runtime.logs import RotatedFile
 
 

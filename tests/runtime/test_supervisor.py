@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from prism.layout import Layout, SiteConfig
 from prism.runtime import supervisor as supervisor_module
 from prism.runtime.child import ChildFailed
 from prism.runtime.children import ChildSpec
-from prism.runtime.layout import Layout, SiteConfig
 from prism.runtime.procinfo import ProcessId, identify
 from prism.runtime.screen import Screen
 from prism.runtime.supervisor import Supervisor, recorded_processes, write_heartbeat

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from prism.layout import Layout
 from prism.runtime.children import ROOT
-from prism.runtime.layout import Layout
 from prism.runtime.lock import AlreadyRunning, SupervisorLock
 from prism.runtime.supervisor import recorded_processes
 

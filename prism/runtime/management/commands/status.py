@@ -8,8 +8,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from prism.layout import Layout, LayoutError
 from prism.runtime.children import ROOT, children
-from prism.runtime.layout import Layout, LayoutError
 from prism.runtime.lock import holder
 from prism.runtime.supervisor import read_heartbeat, recorded_processes
 

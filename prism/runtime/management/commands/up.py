@@ -8,10 +8,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from prism.layout import LayoutError
 from prism.runtime import bringup
 from prism.runtime.child import ChildFailed
 from prism.runtime.children import ROOT
-from prism.runtime.layout import LayoutError
 from prism.runtime.lock import AlreadyRunning, SupervisorLock, holder
 from prism.runtime.postgres import PostgresError
 from prism.runtime.preflight import PreflightError, check_folder
