@@ -13,8 +13,8 @@ import psycopg
 import pytest
 from replication_kit import Cerebro, MemoryEngine, make_layout
 
-from prism.runtime.layout import database_url as make_database_url
-from prism.runtime.layout import redis_url as make_redis_url
+from prism.layout import database_url as make_database_url
+from prism.layout import redis_url as make_redis_url
 
 REMOTE_DATABASE = "remote_site"
 

@@ -19,7 +19,7 @@ import psycopg
 from django.utils import timezone
 
 from prism.core.actor import Actor
-from prism.runtime.layout import Layout, SiteConfig
+from prism.layout import Layout, SiteConfig
 from replication.choices import SiteStatus
 from replication.models import RemoteSite
 from stargate.control.server import ControlServer, Orders

@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from prism.core.actor import Actor
 from prism.core.exceptions import Refused
-from prism.runtime.layout import Layout, SiteConfig
+from prism.layout import Layout, SiteConfig
 from replication.exceptions import PeerUnreachable
 from replication.models import RemoteSite
 from replication.services import remote_sites
