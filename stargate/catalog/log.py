@@ -48,7 +48,8 @@ def _read(disk: Disk, path: str, generation: int) -> Contents:
 
 
 def read_catalog(disk: Disk, path: str) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    """(last checkpoint or None, ops since) as of now, without the lock: for the front, while the store may be appending.
+    """(last checkpoint or None, ops since) as of now, without the lock: for the front, while the store may be
+    appending.
 
     Raises NotFound when there is no catalog yet, DamagedData when it is unreadable.
     """
