@@ -2,8 +2,8 @@
 """A small synchronous NBD client: image import and export, and the stamped writers of the tests.
 
 One socket, one thread, up to `depth` requests in flight. `submit_*` returns a cookie at once, `wait` gives its result;
-the plain methods are the two together. What the server sends is hostile until checked: every length is compared with what
-was asked before anything is read or allocated.
+the plain methods are the two together. What the server sends is hostile until checked: every length is compared with
+what was asked before anything is read or allocated.
 """
 
 from __future__ import annotations
