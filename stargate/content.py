@@ -133,7 +133,11 @@ class EpochContent:
 
     def _drop_blocks(self, start: int, end: int) -> None:
         first, last = start >> SHARD_BITS, (end - 1) >> SHARD_BITS
-        keys = [k for k in self.shards if first <= k <= last] if last - first >= len(self.shards) else range(first, last + 1)
+        keys = (
+            [k for k in self.shards if first <= k <= last]
+            if last - first >= len(self.shards)
+            else range(first, last + 1)
+        )
         for key in keys:
             shard = self.shards.get(key)
             if shard is None:

@@ -13,20 +13,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from stargate.errors import DamagedData
+from stargate.oplog.format import LogMark
 from stargate.units import BLOCK_BYTES
 
 Op = dict[str, Any]
 
 STATE_FORMAT = 1
 ROLES = ("active", "readonly", "down")
-
-
-class LogMark(NamedTuple):
-    """A batch boundary of the log: position, sequence number of the next batch, crc of the batch before (seed of the next)."""
-
-    position: int
-    seq: int
-    crc: int
 
 
 class BatchRef(NamedTuple):
@@ -167,7 +160,9 @@ class State:
     @classmethod
     def from_dict(cls, data: Op) -> State:
         if data.get("format") != STATE_FORMAT:
-            raise DamagedData(f"catalog format {data.get('format')!r} is not {STATE_FORMAT}: start the version that wrote it")
+            raise DamagedData(
+                f"catalog format {data.get('format')!r} is not {STATE_FORMAT}: start the version that wrote it"
+            )
         state = cls(**{k: data[k] for k in ("log_id", "n", "term", "token", "sweep", "next_handle")})
         state.covered = LogMark(*data["covered"])
         state.vdisks = {k: VDisk(**v) for k, v in data["vdisks"].items()}
@@ -287,7 +282,9 @@ def _received(state: State, op: Op, position: int) -> None:
         return
     members = []
     for m in op["members"]:
-        state.epochs[m["epoch"]] = Epoch(m["epoch"], None, m["size_bytes"], m["chunk_bytes"], sealed=True, root=m["root"])
+        state.epochs[m["epoch"]] = Epoch(
+            m["epoch"], None, m["size_bytes"], m["chunk_bytes"], sealed=True, root=m["root"]
+        )
         members.append(Member(m["disk"], m["epoch"], m["size_bytes"], m["chunk_bytes"]))
     state.snapshots[op["snapshot"]] = Snapshot(
         op["snapshot"], members, op["manifest"], op["created_at"], op["owner"], 0, op["origin"]
@@ -320,7 +317,9 @@ def _sweep(state: State, op: Op, position: int) -> None:
     state.sweep = op["sweep"]
 
 
-LOG_OPS = frozenset({"log_created", "create", "resize", "set_root", "delete", "role", "gated", "seal", "snapshot_delete", "term"})
+LOG_OPS = frozenset(
+    {"log_created", "create", "resize", "set_root", "delete", "role", "gated", "seal", "snapshot_delete", "term"}
+)
 
 _HANDLERS = {
     "log_created": _log_created,

@@ -38,7 +38,9 @@ class ControlConnection:
         except OSError as exc:
             raise Unavailable(f"the block engine does not answer ({op})", f"{self._path}: {exc}") from exc
         if not line.endswith(b"\n"):
-            raise Unavailable(f"the block engine stopped while it worked on {op}; the order may be repeated", self._path)
+            raise Unavailable(
+                f"the block engine stopped while it worked on {op}; the order may be repeated", self._path
+            )
         answer = decode(line)
         if "error" in answer:
             raise error_from_wire(answer["error"])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One request, one answer, one line of JSON each.
 
-    -> {"id": 1, "op": "snapshot_create", "args": {...}}
-    <- {"id": 1, "result": {...}}   or   {"id": 1, "error": {"code", "message", "detail"}}
+-> {"id": 1, "op": "snapshot_create", "args": {...}}
+<- {"id": 1, "result": {...}}   or   {"id": 1, "error": {"code", "message", "detail"}}
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ def decode(line: bytes) -> dict[str, Any]:
 def error_to_wire(exc: BaseException) -> dict[str, str]:
     if isinstance(exc, StargateError):
         return {"code": exc.code, "message": exc.message, "detail": exc.detail}
-    return {"code": "internal", "message": "the engine failed in a way it does not know; see its log", "detail": repr(exc)}
+    return {
+        "code": "internal",
+        "message": "the engine failed in a way it does not know; see its log",
+        "detail": repr(exc),
+    }
 
 
 def error_from_wire(error: dict[str, str]) -> StargateError:

@@ -19,8 +19,8 @@ from stargate.content import EpochContent
 from stargate.errors import LogFull, StargateError
 from stargate.front.layers import POSITION_SHIFT, Kind, Layer, Layers, Piece, plan
 from stargate.fs.disk import Buffer
-from stargate.oplog.format import WRITE, ZERO
-from stargate.oplog.log import Append, OpLog
+from stargate.oplog.format import WRITE, ZERO, Append, Appended
+from stargate.oplog.log import OpLog
 from stargate.units import BLOCK_BYTES, MiB
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class ChunkReader(Protocol):
 class _Target(NamedTuple):
     content: EpochContent
     block: int
-    count: int
+    blocks: int
     zero: bool
 
 
@@ -213,8 +213,8 @@ class FrontEngine:
         return self.log.appended.position
 
     @staticmethod
-    def _place(targets: Sequence[_Target], results: Sequence[object]) -> None:
-        for (content, block, count, zero), (position, crcs) in zip(targets, results, strict=True):  # type: ignore[misc]
+    def _place(targets: Sequence[_Target], results: Sequence[Appended]) -> None:
+        for (content, block, count, zero), (position, crcs) in zip(targets, results, strict=True):
             if zero:
                 content.zero(block, count)
             elif count == 1:
@@ -254,11 +254,11 @@ class FrontEngine:
         return [self._fetch(piece) for piece in plan(layer, block, count)]
 
     def _fetch(self, piece: Piece) -> Buffer:
-        length = piece.count * BLOCK_BYTES
+        length = piece.blocks * BLOCK_BYTES
         if piece.kind is Kind.ZEROS:
             return ZEROS[:length] if length <= len(ZEROS) else bytes(length)
         if piece.kind is Kind.CHUNK:
-            return self._chunks.read_blocks(piece.digest, piece.start, piece.count)
+            return self._chunks.read_blocks(piece.digest, piece.start, piece.blocks)
         return self._readers[piece.kind].read(piece.start, length, piece.crcs)
 
     # -- durability ---------------------------------------------------------------------------------------------------

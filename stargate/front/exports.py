@@ -72,7 +72,7 @@ class VersionExport:
                 steps += 1
             else:
                 for piece in plan(self.layer(), block, stop - block):
-                    _add_extent(found, piece.count, STATE_HOLE_ZERO if piece.kind is Kind.ZEROS else 0)
+                    _add_extent(found, piece.blocks, STATE_HOLE_ZERO if piece.kind is Kind.ZEROS else 0)
                 steps += 64
             block = stop
         return _in_bytes(found, offset, length)
@@ -258,7 +258,13 @@ class FrontExports:
 
     def connections(self, vdisk: str) -> list[dict[str, object]]:
         return [
-            {"number": o.conn.number, "peer": o.conn.peer, "since": o.conn.since, "writes": o.conn.writes, "read_only": o.read_only}
+            {
+                "number": o.conn.number,
+                "peer": o.conn.peer,
+                "since": o.conn.since,
+                "writes": o.conn.writes,
+                "read_only": o.read_only,
+            }
             for o in self._open.values()
             if o.vdisk == vdisk
         ]

@@ -31,11 +31,11 @@ class Kind(IntEnum):
 
 
 class Piece(NamedTuple):
-    """`count` adjacent blocks from one place; `start` is a position (LOG, HOT) or the first block inside the chunk (CHUNK)."""
+    """`blocks` adjacent blocks from one place; `start` is a position (LOG, HOT) or the first block inside the chunk (CHUNK)."""
 
     kind: Kind
     start: int
-    count: int
+    blocks: int
     crcs: tuple[int, ...] = ()
     digest: bytes = ZERO_HASH
 
@@ -118,13 +118,13 @@ def _joined(last: Piece, piece: Piece) -> Piece | None:
     if last.kind is not piece.kind:
         return None
     if piece.kind is Kind.ZEROS:
-        return Piece(Kind.ZEROS, 0, last.count + piece.count)
+        return Piece(Kind.ZEROS, 0, last.blocks + piece.blocks)
     if piece.kind is Kind.CHUNK:
-        if last.digest == piece.digest and last.start + last.count == piece.start:
-            return Piece(Kind.CHUNK, last.start, last.count + piece.count, (), last.digest)
+        if last.digest == piece.digest and last.start + last.blocks == piece.start:
+            return Piece(Kind.CHUNK, last.start, last.blocks + piece.blocks, (), last.digest)
         return None
-    if last.start + last.count * 4096 == piece.start:
-        return Piece(piece.kind, last.start, last.count + piece.count, last.crcs + piece.crcs)
+    if last.start + last.blocks * 4096 == piece.start:
+        return Piece(piece.kind, last.start, last.blocks + piece.blocks, last.crcs + piece.crcs)
     return None
 
 
@@ -147,7 +147,7 @@ def plan(layer: Layer, first: int, count: int) -> list[Piece]:
             pieces.append(piece)
         else:
             pieces[-1] = joined
-        block += piece.count
+        block += piece.blocks
     return pieces
 
 

@@ -92,7 +92,9 @@ class StoreLink:
             kind = message["t"]
             if kind == "welcome":
                 if message.get("restart"):
-                    log.error("the store knows nothing of our catalog position %d: restarting the front", self._engine.state.n)
+                    log.error(
+                        "the store knows nothing of our catalog position %d: restarting the front", self._engine.state.n
+                    )
                     self._on_restart()
                     return
                 self._line = line
@@ -202,7 +204,9 @@ def swap(content: EpochContent, table: HotTable, covered: int) -> Iterator[None]
     for chunk, digest in table.chunks:
         _swap_chunk(content, chunk, digest, covered)
         yield
-    blocks = iter(zip(table.blocks.tolist(), table.sources.tolist(), table.positions.tolist(), table.crcs.tolist(), strict=True))
+    blocks = iter(
+        zip(table.blocks.tolist(), table.sources.tolist(), table.positions.tolist(), table.crcs.tolist(), strict=True)
+    )
     while True:
         batch = list(islice(blocks, SLICE_ENTRIES))
         if not batch:

@@ -8,8 +8,7 @@ import uuid
 from collections.abc import Iterable
 
 from stargate.catalog.state import Op, State, VDisk
-from stargate.oplog.format import CONTROL
-from stargate.oplog.log import Append
+from stargate.oplog.format import CONTROL, Append
 
 
 def control_record(op: Op) -> Append:
@@ -51,7 +50,12 @@ def create(
 
 
 def seal(
-    disks: Iterable[VDisk], *, snapshot: str | None, manifest: Op | None = None, created_at: float = 0.0, owner: str = ""
+    disks: Iterable[VDisk],
+    *,
+    snapshot: str | None,
+    manifest: Op | None = None,
+    created_at: float = 0.0,
+    owner: str = "",
 ) -> Op:
     """One marker over all `disks`; `snapshot` None is an internal seal that only bounds the hot tier."""
     return {

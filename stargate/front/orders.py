@@ -10,9 +10,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
-from stargate.catalog.state import ROLES, Op, Snapshot, VDisk
+from stargate.catalog.state import ROLES, Member, Op, Snapshot, VDisk
 from stargate.control.server import Orders
 from stargate.errors import (
     AlreadyExists,
@@ -32,13 +32,16 @@ DURABLE_TIMEOUT_SECONDS = 30.0
 MEMBERS_MAX = 4096
 
 Json = dict[str, Any]
-Result = tuple[Any, int]
+Result = tuple[Json, int]
+T = TypeVar("T")
 
 
 class FrontOrders(Orders):
     """`do_<order>` methods called by the control server, one thread per connection."""
 
-    def __init__(self, engine: FrontEngine, exports: FrontExports, server: NbdServer, facts: Callable[[], Json]) -> None:
+    def __init__(
+        self, engine: FrontEngine, exports: FrontExports, server: NbdServer, facts: Callable[[], Json]
+    ) -> None:
         self._engine = engine
         self._exports = exports
         self._server = server
@@ -46,8 +49,9 @@ class FrontOrders(Orders):
 
     # -- plumbing -----------------------------------------------------------------------------------------------------
 
-    def _in_loop(self, order: Callable[[], Result]) -> Any:
-        done: Future[Result] = Future()
+    def _in_loop(self, order: Callable[[], tuple[T, int]]) -> T:
+        """Run `order` in the loop, then wait until its position is durable. Raises what it raised, LogFrozen, Unavailable."""
+        done: Future[tuple[T, int]] = Future()
 
         def run() -> None:
             try:
@@ -63,7 +67,9 @@ class FrontOrders(Orders):
 
     def _check_term(self, term: int | None) -> None:
         if term is not None and term < self._engine.state.term:
-            raise StaleTerm(f"order of term {term} refused: a Cerebro leader of term {self._engine.state.term} has taken over")
+            raise StaleTerm(
+                f"order of term {term} refused: a Cerebro leader of term {self._engine.state.term} has taken over"
+            )
 
     def _disk(self, vdisk: str) -> VDisk:
         disk = self._engine.state.vdisks.get(vdisk)
@@ -262,7 +268,7 @@ class FrontOrders(Orders):
             raise NotFound(f"no such snapshot: {snapshot}")
         return found
 
-    def _member(self, snapshot: str, disk: str) -> Any:
+    def _member(self, snapshot: str, disk: str) -> Member:
         for member in self._snapshot(snapshot).members:
             if member.disk == disk:
                 return member
@@ -353,4 +359,6 @@ def _check_new(vdisk: str, export_name: str, role: str) -> None:
 
 def _check_size(size_bytes: int) -> None:
     if not 0 < size_bytes <= VDISK_BYTES_MAX:
-        raise InvalidArgument(f"a disk has 1 byte to {VDISK_BYTES_MAX} bytes ({blocks_of(VDISK_BYTES_MAX)} blocks of {BLOCK_BYTES})")
+        raise InvalidArgument(
+            f"a disk has 1 byte to {VDISK_BYTES_MAX} bytes ({blocks_of(VDISK_BYTES_MAX)} blocks of {BLOCK_BYTES})"
+        )

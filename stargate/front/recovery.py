@@ -33,7 +33,9 @@ def open_log(disk: Disk, state: State, *, segment_bytes: int, cap_bytes: int) ->
     """The log of this catalog, created at the very first start. Raises LogDamaged, DamagedData."""
     if not OpLog.exists(disk, "oplog"):
         if state.log_id:
-            raise DamagedData("the log is gone: the catalog expects it under oplog/; bring the folder back or restore from the peer")
+            raise DamagedData(
+                "the log is gone: the catalog expects it under oplog/; bring the folder back or restore from the peer"
+            )
         OpLog.create(disk, "oplog", log_id=uuid.uuid4().bytes, segment_bytes=segment_bytes, cap_bytes=cap_bytes).close()
     log_id = load_superblock(disk, "oplog")[0].log_id
     covered = LogMark(*state.covered) if state.covered.position else first_mark(log_id)
@@ -79,4 +81,3 @@ def replay(engine: FrontEngine, batches: Iterable[LogBatch]) -> None:
             elif record.type == WRITE:
                 for number, crc in enumerate(record.crcs):
                     content.write(block + number, (record.position + number * BLOCK_BYTES) << POSITION_SHIFT | crc)
-

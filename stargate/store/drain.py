@@ -12,13 +12,13 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from stargate.catalog.state import LogMark, Op, State
+from stargate.catalog.state import Op, State
 from stargate.content import ZERO, EpochContent
 from stargate.errors import DamagedData
 from stargate.extents.store import ExtentStore
 from stargate.fs.disk import Buffer
 from stargate.hot.regions import HotWriter
-from stargate.oplog.format import CONTROL, WRITE, LogBatch
+from stargate.oplog.format import CONTROL, WRITE, LogBatch, LogMark
 from stargate.oplog.format import ZERO as ZERO_RECORD
 from stargate.oplog.reader import LogReader
 from stargate.units import BLOCK_BYTES, MiB
@@ -108,7 +108,8 @@ def split(content: EpochContent) -> Split:
 
 
 def _by_chunk(content: EpochContent) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    chunk, entries = -1, []
+    chunk = -1
+    entries: list[tuple[int, int]] = []
     for block, value in content.items():
         if block // content.blocks_per_chunk != chunk:
             if entries:

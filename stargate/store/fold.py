@@ -30,7 +30,9 @@ def content_of(epoch: Epoch, read_table: Callable[[BatchRef], HotTable]) -> Epoc
         table = read_table(ref)
         values = (
             (block, position << SHIFT | crc)
-            for block, position, crc in zip(table.blocks.tolist(), table.positions.tolist(), table.crcs.tolist(), strict=True)
+            for block, position, crc in zip(
+                table.blocks.tolist(), table.positions.tolist(), table.crcs.tolist(), strict=True
+            )
         )
         content.apply_batch(table.zeros, table.chunks, values)
     return content
@@ -48,7 +50,11 @@ class Folder:
         """The new root, durable. `parent_root` None: zeros below."""
         fmt = TreeFormat(epoch.size_bytes, epoch.chunk_bytes)
         base = parent_root if parent_root is not None else empty_root(self._extents, fmt)
-        if not content and parent_root is not None and TreeReader(self._extents, base).format.size_bytes == fmt.size_bytes:
+        if (
+            not content
+            and parent_root is not None
+            and TreeReader(self._extents, base).format.size_bytes == fmt.size_bytes
+        ):
             return base
         whole, touched = _plan(content, fmt)
         changes: list[tuple[int, bytes]] = []

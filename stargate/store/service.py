@@ -61,7 +61,7 @@ class StoreProcess:
         grants = CatalogGrants(self._hub, clock)
         sweeper = Sweeper(self._hub, extents, grants, lambda ref: read_batch_table(disk, "hot", ref), clock)
         self._outgoing = Outgoing(self._hub, extents, settings.data / "identity", settings.site_id)
-        self._port = PeerPort(self._outgoing, extents, grants, settings.listen, settings.peer_port)
+        self._port = PeerPort(self._outgoing, grants, settings.listen, settings.peer_port, self._done)
         orders = StoreOrders(self._hub, extents, self._worker, grants, sweeper, self._outgoing, clock)
         self._control = ControlServer(str(self._run_dir / "store.sock"), orders)
         self._internal = self._listen(str(self._run_dir / "internal.sock"))

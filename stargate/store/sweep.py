@@ -104,7 +104,9 @@ class Sweeper:
             for snapshot in state.snapshots.values():
                 if state.snapshot_state(snapshot) == "rooted":
                     for member in snapshot.members:
-                        owners.setdefault(bytes.fromhex(state.epochs[member.epoch].root or ""), set()).add(snapshot.snapshot)
+                        owners.setdefault(bytes.fromhex(state.epochs[member.epoch].root or ""), set()).add(
+                            snapshot.snapshot
+                        )
             for disk in state.vdisks.values():
                 at: str | None = disk.head
                 while at is not None and state.epochs[at].root is None:

@@ -11,13 +11,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
-from stargate.catalog.state import LogMark
-from stargate.errors import StaleToken, StargateError
+from stargate.errors import LogFrozen, StaleToken, StargateError, Unavailable
+from stargate.extents.format import StoreFrozen
 from stargate.extents.store import ExtentStore
 from stargate.fs.disk import Disk
 from stargate.hot.regions import HotReader, HotWriter, read_batch_table
-from stargate.oplog.format import first_mark
+from stargate.oplog.format import LogMark, first_mark
 from stargate.oplog.reader import LogReader
 from stargate.store.drain import Drainer, collect
 from stargate.store.fold import Folder, content_of
@@ -36,7 +37,12 @@ class Worker:
     """Owns drain and fold; see the module."""
 
     def __init__(
-        self, disk: Disk, hub: CatalogHub, extents: ExtentStore, on_fatal: Callable[[], None], hot_limit_bytes: int = HOT_LIMIT_BYTES
+        self,
+        disk: Disk,
+        hub: CatalogHub,
+        extents: ExtentStore,
+        on_fatal: Callable[[], None],
+        hot_limit_bytes: int = HOT_LIMIT_BYTES,
     ) -> None:
         self._disk = disk
         self._hub = hub
@@ -94,11 +100,13 @@ class Worker:
             try:
                 worked = turn()
                 self.last_error = ""
-            except StaleToken as exc:
-                log.critical("%s", exc.message)
-                self._on_fatal()
+            except (StaleToken, LogFrozen, StoreFrozen) as exc:
+                self._fatal(exc)
                 return
             except (OSError, StargateError) as exc:
+                if type(exc) is Unavailable:  # a writer that failed before: only a restart makes it usable
+                    self._fatal(exc)
+                    return
                 log.exception("background work failed; it is tried again")
                 self.last_error = str(exc)
                 worked = False
@@ -107,13 +115,18 @@ class Worker:
                 with self._wake:
                     self._wake.wait(IDLE_DRAIN_SECONDS)
 
+    def _fatal(self, exc: StargateError) -> None:
+        """Nothing more may be written by this process; the supervisor starts a new one, which recovers."""
+        log.critical("%s", exc.message)
+        self._on_fatal()
+
     # -- drain --------------------------------------------------------------------------------------------------------
 
     def _covered(self) -> LogMark:
         covered = self._hub.state.covered
         if covered.position or self._reader is None:
             return covered
-        return LogMark(*first_mark(self._reader.info.log_id))
+        return first_mark(self._reader.info.log_id)
 
     def _drain_turn(self) -> bool:
         if self._reader is None:
@@ -127,7 +140,9 @@ class Worker:
         if backlog < self._cap_bytes * DRAIN_FROM_FRACTION and self._demand <= covered.position:
             durable = self._durable
             with self._wake:
-                self._wake.wait_for(lambda: self._durable != durable or self._demand > covered.position, IDLE_DRAIN_SECONDS)
+                self._wake.wait_for(
+                    lambda: self._durable != durable or self._demand > covered.position, IDLE_DRAIN_SECONDS
+                )
             if self._durable != durable and self._demand <= covered.position:
                 return True  # guests are at work and there is room: wait until they pause or the log fills up
         return self._drain_window(covered)
@@ -187,7 +202,7 @@ class Worker:
             self._hub.commit({"op": "epochs_dropped", "epochs": names})
         live = {ref.region for e in self._hub.state.epochs.values() for ref in e.batches}
         for region in self._hot.regions() - live:
-            self._hub.after_ack(self._hub.state.n, lambda region=region: self._free(region))
+            self._hub.after_ack(self._hub.state.n, partial(self._free, region))
 
     def _free(self, region: int) -> None:
         with self._hub.lock:

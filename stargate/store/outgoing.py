@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bytes to and from paired sites: outgoing sync jobs by id, and the port for incoming ones.
+
+A job lives in memory: after a restart its owner (a row in the control plane) starts it again under the same id, and the sync finds at
+the peer what had already arrived.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from stargate.catalog.state import Peer as CatalogPeer
+from stargate.catalog.state import Snapshot
+from stargate.errors import NotFound, StargateError, Unavailable
+from stargate.extents.store import ExtentStore
+from stargate.peer.client import Target
+from stargate.peer.identity import Identity, Peer, PeerSet, certificate_der, load_identity
+from stargate.peer.ingest import StoreIngest
+from stargate.peer.server import PeerServer
+from stargate.peer.sync import Order, SyncJob
+from stargate.peer.wire import Member
+from stargate.store.grants import CatalogGrants
+from stargate.store.hub import CatalogHub
+
+log = logging.getLogger(__name__)
+
+JOBS_REMEMBERED_MAX = 1000
+ROOTED_TIMEOUT_SECONDS = 600.0
+
+Rooted = Callable[[str, float], Snapshot]
+
+
+class Pins(PeerSet):
+    """The paired sites' certificates as the catalog has them."""
+
+    def reload(self, peers: Mapping[str, CatalogPeer]) -> None:
+        self.replace(Peer(p.site_id, p.certificate) for p in list(peers.values()))
+
+    @staticmethod
+    def check(certificate_pem: str) -> None:
+        """Raises InvalidArgument for what is not one certificate."""
+        certificate_der(certificate_pem)
+
+
+class _Job:
+    """A sync job together with the wait for its snapshot's fold."""
+
+    def __init__(self, make: Callable[[], SyncJob]) -> None:
+        self._make = make
+        self._sync: SyncJob | None = None
+        self._cancelled = False
+        self._error: dict[str, str] | None = None
+        self._thread = threading.Thread(target=self._run, name="sync-start", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            sync = self._make()
+        except StargateError as exc:
+            self._error = {"code": exc.code, "message": exc.message}
+            return
+        self._sync = sync
+        if self._cancelled:
+            sync.cancel()
+        sync.run()
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if self._sync is not None:
+            self._sync.cancel()
+
+    def status(self) -> dict[str, Any]:
+        if self._sync is not None:
+            return self._sync.status().as_dict()
+        state = "failed" if self._error else "running"
+        counts = dict.fromkeys(
+            ("done_bytes", "total_bytes", "wire_bytes", "chunks_total", "chunks_sent", "chunks_deduplicated"), 0
+        )
+        return {"phase": "folding", "state": state, "error": self._error, **counts}
+
+
+class Outgoing:
+    """Sync jobs by id."""
+
+    def __init__(self, hub: CatalogHub, extents: ExtentStore, identity_dir: Path, site_id: str) -> None:
+        self._hub = hub
+        self.store = extents
+        self._identity_dir = identity_dir
+        self.site_id = site_id
+        self.peers = Pins()
+        self.peers.reload(hub.state.peers)
+        self._jobs: dict[str, _Job] = {}
+        self._lock = threading.Lock()
+
+    def identity(self) -> Identity:
+        """Raises Unavailable while the site has none."""
+        try:
+            return load_identity(self._identity_dir)
+        except OSError as exc:
+            raise Unavailable("this site has no identity yet; pair it first", str(exc)) from exc
+
+    def start(
+        self,
+        job: str,
+        snapshot: str,
+        *,
+        address: str,
+        port: int,
+        site_id: str,
+        session: str,
+        fingerprinting: bool,
+        base: str | None,
+        compress: bool,
+        rooted: Rooted,
+    ) -> None:
+        """Start the job, or start it again when it ended; while it runs, nothing happens."""
+
+        def make() -> SyncJob:
+            found = rooted(snapshot, ROOTED_TIMEOUT_SECONDS)
+            bases = self._roots(base) if base is not None else {}
+            order = Order(
+                session=session,
+                snapshot=snapshot,
+                members=[self._member(m.disk, m.epoch, m.size_bytes, m.chunk_bytes) for m in found.members],
+                manifest=found.manifest,
+                bases=bases,
+                fingerprinting=fingerprinting,
+                compress=compress,
+            )
+            target = Target(address, port, site_id)
+            return SyncJob(order, self.store, target, self.identity(), self.peers, own_site_id=self.site_id)
+
+        with self._lock:
+            running = self._jobs.get(job)
+            if running is not None and running.running:
+                return
+            self._jobs.pop(job, None)
+            self._jobs[job] = _Job(make)
+            self._forget()
+
+    def _member(self, disk: str, epoch: str, size_bytes: int, chunk_bytes: int) -> Member:
+        root = bytes.fromhex(self._hub.state.epochs[epoch].root or "")
+        return Member(disk, root, size_bytes, chunk_bytes)
+
+    def _roots(self, snapshot: str) -> dict[str, bytes]:
+        """Disk -> root of an older snapshot that the peer has; empty when it is gone here."""
+        with self._hub.lock:
+            found = self._hub.state.snapshots.get(snapshot)
+            if found is None or self._hub.state.snapshot_state(found) != "rooted":
+                return {}
+            return {m.disk: bytes.fromhex(self._hub.state.epochs[m.epoch].root or "") for m in found.members}
+
+    def _forget(self) -> None:
+        for name in [n for n, j in self._jobs.items() if not j.running][:-JOBS_REMEMBERED_MAX]:
+            del self._jobs[name]
+
+    def _job(self, job: str) -> _Job:
+        with self._lock:
+            found = self._jobs.get(job)
+        if found is None:
+            raise NotFound("the engine does not know this job (it was restarted since); start it again")
+        return found
+
+    def status(self, job: str) -> dict[str, Any]:
+        return self._job(job).status()
+
+    def cancel(self, job: str) -> None:
+        self._job(job).cancel()
+
+    def stop(self) -> None:
+        with self._lock:
+            jobs = list(self._jobs.values())
+        for job in jobs:
+            job.cancel()
+
+
+class PeerPort:
+    """The port where paired sites deliver snapshots. Opens as soon as the site has an identity."""
+
+    def __init__(
+        self, outgoing: Outgoing, grants: CatalogGrants, address: str, port: int, stopped: threading.Event
+    ) -> None:
+        self._outgoing = outgoing
+        self._grants = grants
+        self._address = address
+        self._port = port
+        self._stopped = stopped
+        self._server: PeerServer | None = None
+        self._thread = threading.Thread(target=self._open, name="peer-port", daemon=True)
+
+    def start(self) -> None:
+        if self._port:
+            self._thread.start()
+
+    def _open(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                identity = self._outgoing.identity()
+                listener = socket.create_server((self._address, self._port))
+            except (Unavailable, OSError) as exc:
+                log.info("peer port not open yet: %s", exc)
+                self._stopped.wait(1.0)
+                continue
+            ingest = StoreIngest(self._outgoing.store, self._grants)
+            self._server = PeerServer(
+                [listener], identity, self._outgoing.peers, ingest, site_id=self._outgoing.site_id
+            )
+            self._server.start()
+            log.info("peer port open at %s:%d", self._address, self._port)
+            return
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.stop()
