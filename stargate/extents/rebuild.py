@@ -6,7 +6,7 @@ from __future__ import annotations
 from stargate.errors import DamagedData, Unavailable
 from stargate.extents import format as ef
 from stargate.extents import nodes
-from stargate.extents.egroups import EgroupFiles
+from stargate.extents.egroups import HEAD_BYTES, EgroupFiles
 from stargate.extents.index import Change, Index, Location, in_batches
 from stargate.fs.disk import Disk
 
@@ -29,9 +29,11 @@ def rebuild_files(files: EgroupFiles, index: Index, store_id: bytes, *, epoch: i
     """As `rebuild`. The identity is written last: a rebuild that was interrupted is started again at the next open."""
     index.clear()
     waiting: dict[bytes, tuple[Location, list[bytes]]] = {}
+    empty_bytes = 0
     for egroup in files.numbers():
         found: list[tuple[bytes, Location]] = []
         for offset, header in files.scan(egroup, store_id):
+            empty_bytes -= ef.aligned(ef.extent_bytes(header.stored_bytes))
             location = Location(
                 egroup, offset, header.stored_bytes, header.size_bytes, header.kind, header.codec, header.level, epoch
             )
@@ -44,10 +46,12 @@ def rebuild_files(files: EgroupFiles, index: Index, store_id: bytes, *, epoch: i
                 waiting[header.digest] = location, nodes.children(header.kind, plain)
         # Readable is not durable: these bytes may be in the page cache only.
         files.file(egroup).fdatasync()
+        empty_bytes += files.file(egroup).size() - HEAD_BYTES
         for batch in in_batches(found):
             index.commit(Change(puts=batch))
     _enter_nodes(index, waiting)
-    index.commit(Change(meta=(("store_id", store_id), ("epoch", epoch.to_bytes(8, "little")))))
+    meta = ("epoch", epoch.to_bytes(8, "little")), ("returned_bytes", max(0, empty_bytes).to_bytes(8, "little"))
+    index.commit(Change(meta=(*meta, ("store_id", store_id))))
     return index.count()
 
 

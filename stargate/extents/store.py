@@ -24,7 +24,7 @@ _LOCK = f"{egroups.FOLDER}.lock"
 
 
 class StoreStats(NamedTuple):
-    """`stored_bytes` = size of the egroup files, returned holes included; `pending` = extents not yet visible."""
+    """`stored_bytes` = egroup files without returned holes; `freed_bytes` of these are deleted but not returned."""
 
     extents: int
     pending: int
@@ -53,7 +53,8 @@ class ExtentStore(ExtentReader):
         self.compress = compress
         self.lock = threading.RLock()
         self.epoch = 0
-        self._frozen = ""
+        self.frozen = ""
+        """Why nothing is written any more; empty while all is well."""
         self._pending: dict[bytes, Location] = {}
         self._touched: set[bytes] = set()
         self._holds: dict[object, int] = {}
@@ -148,7 +149,7 @@ class ExtentStore(ExtentReader):
                 if loc and loc.stamp != self.epoch
             ]
             for batch in in_batches(stale):
-                self._commit(Change(puts=batch))
+                self.commit_index(Change(puts=batch))
         return [loc is not None or digest == ZERO_HASH for digest, loc in zip(digests, found, strict=True)]
 
     def flush(self) -> None:
@@ -160,11 +161,11 @@ class ExtentStore(ExtentReader):
             try:
                 self._appender.sync()
             except StoreFrozen as exc:
-                self._frozen = exc.message
+                self.frozen = exc.message
                 raise
             meta = () if self.index.meta("store_id") == self.store_id else (("store_id", self.store_id),)
             for batch in in_batches(list(self._pending.items())):
-                self._commit(Change(puts=batch, meta=meta))
+                self.commit_index(Change(puts=batch, meta=meta))
                 for digest, _ in batch:
                     del self._pending[digest]
             touched = list(self._touched)
@@ -193,7 +194,7 @@ class ExtentStore(ExtentReader):
         """A new sweep epoch, durable. Collect the live hashes after this call."""
         self._check_writable()
         with self.lock:
-            self._commit(Change(meta=(("epoch", (self.epoch + 1).to_bytes(8, "little")),)))
+            self.commit_index(Change(meta=(("epoch", (self.epoch + 1).to_bytes(8, "little")),)))
             self.epoch += 1
             return self.epoch
 
@@ -215,7 +216,8 @@ class ExtentStore(ExtentReader):
             for item in batch:
                 self.files.punch(item)
             with self.lock:
-                self._commit(Change(returned=batch))
+                total = self._returned_bytes() + sum(item.length for item in batch)
+                self.commit_index(Change(returned=batch, meta=(("returned_bytes", total.to_bytes(8, "little")),)))
         return sum(item.length for item in ranges)
 
     def cut(self, epoch: int) -> int:
@@ -231,7 +233,10 @@ class ExtentStore(ExtentReader):
     def stats(self) -> StoreStats:
         size = sum(self.files.file(egroup).size() for egroup in self.files.numbers())
         freed = sum(item.length for item in self.index.freed())
-        return StoreStats(self.index.count(), len(self._pending), size, freed, self.epoch)
+        return StoreStats(self.index.count(), len(self._pending), size - self._returned_bytes(), freed, self.epoch)
+
+    def _returned_bytes(self) -> int:
+        return int.from_bytes(self.index.meta("returned_bytes") or b"\0", "little")
 
     def rebuild(self) -> int:
         """Make the index anew from the egroups; how many extents it has. Nothing may be pending: flush first."""
@@ -253,14 +258,15 @@ class ExtentStore(ExtentReader):
     def _check_writable(self) -> None:
         if not self.writable:
             raise ReadOnly("this process opened the extent store for reading")
-        if self._frozen:
-            raise StoreFrozen(self._frozen)
+        if self.frozen:
+            raise StoreFrozen(self.frozen)
 
-    def _commit(self, change: Change) -> None:
+    def commit_index(self, change: Change) -> None:
+        """One transaction of the index; a failure other than a lack of space freezes the store. Call with `lock` held."""
         try:
             self.index.commit(change)
         except StoreFrozen as exc:
-            self._frozen = exc.message
+            self.frozen = exc.message
             raise
 
     def _touch(self, digest: bytes) -> bool:
@@ -296,7 +302,7 @@ class ExtentStore(ExtentReader):
         try:
             egroup, offset = self._appender.reserve(length)
         except StoreFrozen as exc:
-            self._frozen = exc.message
+            self.frozen = exc.message
             raise
         header = ef.ExtentHeader(kind, codec, level, size_bytes, len(payload), digest, ef.block_crcs(payload))
         self._appender.append((ef.pack_header(header, self.store_id, egroup, offset), payload))

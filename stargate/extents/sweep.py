@@ -49,7 +49,7 @@ def _delete_batch(store: ExtentStore, digests: list[bytes], epoch: int, kept: se
             else:
                 doomed.append((digest, location))
         freed = [Freed(loc.egroup, loc.offset, ef.extent_bytes(loc.stored_bytes)) for _, loc in doomed]
-        store.index.commit(Change(deletes=[digest for digest, _ in doomed], freed=freed))
+        store.commit_index(Change(deletes=[digest for digest, _ in doomed], freed=freed))
     return freed
 
 

@@ -11,7 +11,7 @@ from stargate.fs.disk import Buffer, OsDisk, OsFile
 
 
 class FaultyDisk(OsDisk):
-    """`writes_left` / `syncs_left`: how many still work (None = all). A failing write leaves half of its bytes behind."""
+    """`writes_left` / `syncs_left`: how many still work (None = all). A failing write leaves half of its bytes."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)

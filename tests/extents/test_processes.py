@@ -36,10 +36,11 @@ def test_a_reader_process_sees_what_was_flushed_and_nothing_else(tmp_path: Path)
     store.flush()
     command = [sys.executable, "-c", _READER, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as reader:
-        assert reader.stdin and reader.stdout
+        assert reader.stdin
 
         def ask(digest: bytes) -> str:
-            assert reader.stdin and reader.stdout
+            assert reader.stdin
+            assert reader.stdout
             reader.stdin.write(digest.hex() + "\n")
             return reader.stdout.readline().strip()
 

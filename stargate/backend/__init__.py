@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the bytes of versions are kept: one protocol, several backends."""
