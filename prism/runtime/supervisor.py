@@ -89,12 +89,13 @@ class Supervisor:
         """Start the children of one stage together and tick them off as they become ready."""
         if self._beat is None:
             self._beat = asyncio.create_task(self._beat_forever())
-        results = await asyncio.gather(
-            *(self._start(site, child) for child in site.stage(number)), return_exceptions=True
-        )
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        starts = [asyncio.create_task(self._start(site, child)) for child in site.stage(number)]
+        try:
+            await asyncio.gather(*starts)
+        finally:
+            for start in starts:
+                start.cancel()
+            await asyncio.gather(*starts, return_exceptions=True)
 
     async def _start(self, site: Site, child: Child) -> None:
         self._check_stop()
@@ -179,7 +180,7 @@ class Supervisor:
             await asyncio.sleep(HEARTBEAT_SECONDS if not self._starting() else 0.5)
 
     def _starting(self) -> bool:
-        return any(child.status.state in ("waiting", "starting") for site in self.sites for child in site.children)
+        return any(child.status.state == "starting" for site in self.sites for child in site.children)
 
 
 def _keep_log(path: Path, title: str, errors: bytes) -> None:
