@@ -120,6 +120,7 @@ def entities(request: HttpRequest, uuid: UUID) -> HttpResponse:
     groups = list(ConsistencyGroup.objects.filter(domain=domain).values_list("name", flat=True))
     sent = request.POST or None
     form = ProtectForm(sent, listed=context["listed"], groups=groups)
+    context["ticked"] = request.POST.getlist("entities")
 
     def order(data: dict[str, Any], _key: str) -> Done:
         chosen = entities_by_key(data["entities"])
