@@ -20,6 +20,7 @@ from stargate.extents.reader import ExtentReader
 from stargate.fs.disk import Buffer, Disk, File
 
 _ZEROS = bytes(ef.CHUNK_BYTES_MAX)
+_PUNCH_BATCH = 256
 _LOCK = f"{egroups.FOLDER}.lock"
 
 
@@ -210,12 +211,14 @@ class ExtentStore(ExtentReader):
         older runs left behind.
         """
         self._check_writable()
-        ranges = self.index.freed() if freed is None else freed
-        for at in range(0, len(ranges), 2048):
-            batch = ranges[at : at + 2048]
-            for item in batch:
-                self.files.punch(item)
+        # Only what the index still owes: a rebuild meanwhile may have brought an extent back to life.
+        owed = self.index.freed()
+        ranges = owed if freed is None else sorted(set(owed).intersection(freed))
+        for at in range(0, len(ranges), _PUNCH_BATCH):
+            batch = ranges[at : at + _PUNCH_BATCH]
             with self.lock:
+                for item in batch:
+                    self.files.punch(item)
                 total = self._returned_bytes() + sum(item.length for item in batch)
                 self.commit_index(Change(returned=batch, meta=(("returned_bytes", total.to_bytes(8, "little")),)))
         return sum(item.length for item in ranges)
@@ -262,7 +265,7 @@ class ExtentStore(ExtentReader):
             raise StoreFrozen(self.frozen)
 
     def commit_index(self, change: Change) -> None:
-        """One transaction of the index; a failure other than a lack of space freezes the store. Call with `lock` held."""
+        """One index transaction; a failure other than a lack of space freezes the store. Call with `lock` held."""
         try:
             self.index.commit(change)
         except StoreFrozen as exc:

@@ -258,3 +258,26 @@ def test_it_does_not_enter_a_node_whose_chunk_is_damaged(tmp_path: Path) -> None
     assert version(store, 1) == root
     store.flush()
     assert store.has([digest, root]) == [True, True]
+
+
+def test_it_does_not_punch_what_a_rebuild_brought_back(tmp_path: Path) -> None:
+    store = memory_store(tmp_path)
+    digest = store.put_chunk(noise(1))
+    store.flush()
+    freed = store.sweep_delete(set(), store.sweep_begin())
+    store.rebuild()
+    assert store.punch(freed) == 0
+    assert store.read_chunk(digest) == noise(1)
+
+
+def test_it_returns_what_an_older_run_left_deleted(tmp_path: Path) -> None:
+    index = MemoryIndex()
+    store = memory_store(tmp_path, index)
+    store.put_chunk(noise(1))
+    store.flush()
+    before = store.stats().stored_bytes
+    store.sweep_delete(set(), store.sweep_begin())
+    store.close()
+    again = memory_store(tmp_path, index)
+    assert again.stats().stored_bytes == before
+    assert again.punch() == before - again.stats().stored_bytes > 65536
