@@ -21,6 +21,8 @@ from replication.models import RemoteSite
 from replication.services import remote_sites
 
 RETRY_SECONDS = 1.0
+FOREIGN = ("DATABASE_URL", "REDIS_URL")
+"""Variables that name this site's servers, not the other's."""
 
 
 class Command(BaseCommand):
@@ -70,7 +72,7 @@ class Command(BaseCommand):
 
 def _code_of(data: Path) -> str:
     """A code of the other site, from a process of its own: settings belong to one site."""
-    keep = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
+    keep = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "pair_local", "--code"]
     result = subprocess.run(
         command, env={**keep, "PRISM_DATA": str(data)}, capture_output=True, text=True, timeout=60, check=False

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run of a replication: its phases, its retries, its end."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from replication_kit import ACTOR, MemoryEngine, make_site, manifest, progress
+
+from prism.core.models import Alert, Task
+from replication.exceptions import PeerRefused, PeerUnreachable
+from replication.models import RemoteSite, Replication
+from replication.rpc import client
+from replication.services import replications, transfer
+from replication.states import ReplicationState as S
+from stargate.errors import NotFound, Unavailable
+
+pytestmark = pytest.mark.django_db
+
+DOMAIN = uuid.uuid4()
+
+
+class Peer:
+    """The remote site's two answers; `refusal` is raised instead, `calls` remembers."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.offer: dict[str, Any] = {"session": "s-1"}
+        self.refusal: Exception | None = None
+
+    def __call__(self, site: RemoteSite, name: str, payload: dict[str, Any], timeout: float = 0) -> dict[str, Any]:
+        self.calls.append((name, payload))
+        if self.refusal is not None:
+            raise self.refusal
+        return {"base": payload["base"], **self.offer} if name == "offer_snapshot" else {}
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.calls]
+
+
+@pytest.fixture
+def peer(monkeypatch: pytest.MonkeyPatch) -> Peer:
+    found = Peer()
+    monkeypatch.setattr(client, "call", found)
+    return found
+
+
+@pytest.fixture
+def site(tmp_path: Path, engine: MemoryEngine, sent: list[str]) -> RemoteSite:
+    return make_site(tmp_path)
+
+
+def order(site: RemoteSite, number: int = 1) -> Replication:
+    described = manifest(number, domain=DOMAIN)
+    return replications.request(
+        snapshot_uuid=described["snapshot"]["uuid"],
+        manifest=described,
+        site=site,
+        retention_seconds=3600,
+        hidden_base=False,
+        actor=ACTOR,
+    )
+
+
+def run(row: Replication, **arguments: Any) -> Replication:
+    transfer.run(row.uuid, **{"sleep": lambda _seconds: None, **arguments})
+    row.refresh_from_db()
+    return row
+
+
+def test_it_offers_sends_and_announces(site: RemoteSite, peer: Peer, engine: MemoryEngine) -> None:
+    engine.script = [progress("running", 400), progress("done", 1000)]
+    row = run(order(site))
+    assert (row.state, row.phase, row.done_bytes, row.wire_bytes, row.saved_bytes) == (S.SUCCEEDED, "done", 1000, 100, 900)
+    assert peer.names == ["offer_snapshot", "snapshot_arrived"]
+    assert engine.jobs[str(row.uuid)]["session"] == "s-1"
+    assert Task.objects.get().state == "succeeded"
+
+
+def test_it_sends_the_difference_to_the_newest_common_snapshot(
+    site: RemoteSite, peer: Peer, engine: MemoryEngine
+) -> None:
+    first = run(order(site, 1))
+    assert Alert.objects.get().kind == "full_replication"
+    second = run(order(site, 2))
+    assert engine.jobs[str(first.uuid)]["base"] is None
+    assert engine.jobs[str(second.uuid)]["base"] == str(first.snapshot_uuid)
+    assert Alert.objects.get().occurrences == 1
+
+
+def test_it_sends_nothing_when_the_snapshot_is_there(site: RemoteSite, peer: Peer, engine: MemoryEngine) -> None:
+    peer.offer["complete"] = True
+    row = run(order(site))
+    assert (row.state, engine.jobs) == (S.SUCCEEDED, {})
+
+
+def test_it_waits_longer_after_each_failure_of_the_link(site: RemoteSite, peer: Peer) -> None:
+    row, peer.refusal = order(site), PeerUnreachable("no answer")
+    pauses = []
+    for _ in range(3):
+        begun = timezone.now()
+        run(row)
+        assert (row.state, row.error, row.owner) == (S.PENDING, "no answer", "")
+        pauses.append(row.next_attempt_at - begun > timedelta(seconds=4 * 2 ** len(pauses)))
+        assert transfer.run(row.uuid) is None
+        Replication.objects.update(next_attempt_at=None)
+    assert (pauses, row.attempts, Task.objects.get().state) == ([True] * 3, 3, "queued")
+    peer.refusal = None
+    assert run(row).state == S.SUCCEEDED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_fails_for_good_when_the_site_refuses(site: RemoteSite, peer: Peer, sent: list[str]) -> None:
+    peer.refusal = PeerRefused("no_space", "There is no space for it.", "Free some.")
+    row = run(order(site))
+    assert (row.state, row.error) == (S.FAILED, "There is no space for it. Free some.")
+    assert Alert.objects.get().kind == "replication_failure"
+    assert sent == [str(row.uuid)]
+
+
+def test_it_ends_the_alert_with_the_next_success(site: RemoteSite, peer: Peer) -> None:
+    peer.refusal = PeerRefused("no_space", "full")
+    run(order(site))
+    peer.refusal = None
+    run(order(site, 2))
+    assert Alert.objects.get(kind="replication_failure").resolved_at is not None
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(Unavailable("starting"), S.PENDING), (NotFound("no such snapshot"), S.FAILED)]
+)
+def test_it_retries_what_may_pass_only(
+    site: RemoteSite, peer: Peer, engine: MemoryEngine, error: Any, state: S
+) -> None:
+    engine.error = error
+    assert run(order(site)).state == state
+
+
+@pytest.mark.parametrize(("code", "state"), [("peer_unreachable", S.PENDING), ("damaged_data", S.FAILED)])
+def test_it_reads_the_engines_error(
+    site: RemoteSite, peer: Peer, engine: MemoryEngine, code: str, state: S
+) -> None:
+    engine.script = [progress("failed", 10, error={"code": code, "message": "it broke", "detail": ""})]
+    row = run(order(site))
+    assert (row.state, row.error) == (state, "it broke")
+
+
+def test_it_stops_when_it_is_paused_meanwhile(site: RemoteSite, peer: Peer, engine: MemoryEngine) -> None:
+    row = order(site)
+    engine.script = [progress("running", 400)]
+    run(row, sleep=lambda _seconds: replications.pause(row, actor=ACTOR))
+    assert (row.state, row.done_bytes, peer.names) == (S.PAUSED, 400, ["offer_snapshot"])
+    engine.script = [progress("done", 1000)]
+    replications.resume(row, actor=ACTOR)
+    assert run(row).state == S.SUCCEEDED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_wakes_the_next_of_its_lane(site: RemoteSite, peer: Peer, engine: MemoryEngine, sent: list[str]) -> None:
+    first, engine.script = order(site), [progress("running", 1), progress("done", 1)]
+    later: list[Replication] = []
+    run(first, sleep=lambda _seconds: later.append(order(site, 2)))
+    assert first.state == S.SUCCEEDED
+    assert sent[-1] == str(later[0].uuid)
+
+
+def test_it_ignores_a_message_about_nothing() -> None:
+    assert transfer.run(uuid.uuid4()) is None
+
+
+def test_it_says_what_is_wrong_with_the_offers_answer(site: RemoteSite, peer: Peer) -> None:
+    peer.offer = {"session": 7}
+    row = run(order(site))
+    assert row.state == S.FAILED
+    assert "session" in row.error
