@@ -170,8 +170,6 @@ class StoreIngest:
             raise PeerRefused(
                 "a part that the other site counted on is missing here; start the replication again"
             ) from exc
-        except DamagedData as exc:
-            raise PeerProtocol("the other site sent a node that does not fit its children", exc.message) from exc
 
     def _charge(self, use: _Use, grant: Grant, usize: int) -> None:
         with use.lock:

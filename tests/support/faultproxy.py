@@ -45,6 +45,7 @@ class FaultProxy:
         self._changed = threading.Condition()
         self._faults = _Faults()
         self._open: set[socket.socket] = set()
+        self._resetting: set[socket.socket] = set()
         self._closing = False
         self.moved: dict[Direction, int] = {"up": 0, "down": 0}
         self.connections = 0
@@ -139,15 +140,16 @@ class FaultProxy:
     def _pump(self, source: socket.socket, sink: socket.socket, direction: Direction) -> None:
         try:
             while self._wait_for_leave(direction) and (data := source.recv(_READ_BYTES)):
-                if not self._forward(data, sink, direction):
+                if not self._forward(data, source, sink, direction):
                     break
         except OSError:
             pass
         finally:
-            _shut(source)
-            _shut(sink)
             with self._changed:
                 self._open -= {source, sink}
+                polite = {source, sink} - self._resetting
+            for sock in polite:
+                _shut(sock)
             source.close()
 
     def _wait_for_leave(self, direction: Direction) -> bool:
@@ -155,7 +157,7 @@ class FaultProxy:
             self._changed.wait_for(lambda: self._closing or direction not in self._faults.stalled)
             return not self._closing
 
-    def _forward(self, data: bytes, sink: socket.socket, direction: Direction) -> bool:
+    def _forward(self, data: bytes, source: socket.socket, sink: socket.socket, direction: Direction) -> bool:
         """False when the connection ends here."""
         faults = self._faults
         if direction in faults.swallowed:
@@ -173,16 +175,20 @@ class FaultProxy:
             if faults.bytes_per_second:
                 time.sleep(len(piece) / faults.bytes_per_second)
         if ends:
-            self._end(sink)
+            self._end(source, sink)
         return not ends
 
-    def _end(self, sink: socket.socket) -> None:
+    def _end(self, source: socket.socket, sink: socket.socket) -> None:
         with_reset = self._faults.with_reset
         self._set(end_after=None)
-        if with_reset:
+        if not with_reset:
+            return
+        with self._changed:
+            self._resetting |= {source, sink}
+        for sock in (source, sink):
             with contextlib.suppress(OSError):
-                sink.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                sink.close()
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                sock.shutdown(socket.SHUT_RD)  # wakes the other pump, whose close then sends the RST
 
 
 def _shut(sock: socket.socket) -> None:
