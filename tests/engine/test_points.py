@@ -13,7 +13,7 @@ import pytest
 
 from stargate.errors import StaleTerm, WriterConnected
 from stargate.nbd.client import NbdClient
-from stargate.nbd.link import NbdDisconnected, NbdRequestFailed
+from stargate.nbd.link import NbdDisconnected, NbdRefused, NbdRequestFailed
 from stargate.units import MiB
 from tests.support.engine_site import EngineSite, wait_for
 from tests.support.oracle import BLOCK, StampedWriter, judge, wait_writes
@@ -86,7 +86,7 @@ def test_a_fence_lets_no_later_write_through_and_loses_none_before(site: EngineS
     last = judge(read, journals, 2, BLOCKS, ordered_at=ordered_at, returned_at=returned_at)
     acknowledged = {j.writer: max(w.number for w in j.writes if w.acknowledged is not None) for j in journals}
     assert all(last[n] >= acknowledged[n] for n in last), "a write was acknowledged after the fence's marker"
-    with pytest.raises((NbdRequestFailed, NbdDisconnected)):
+    with pytest.raises(NbdRefused, match="migrating"):
         site.open(disks[0])
     site.restart()
     assert site.engine.vdisk(disks[0])["role"] == "down"
