@@ -10,3 +10,10 @@ class DataProtectionConfig(AppConfig):
     name = "dataprotection"
     default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "Data protection"
+
+    def ready(self) -> None:
+        """Offer our calls to other sites, and our work to the leader."""
+        from dataprotection.services import leading, peers
+
+        peers.register()
+        leading.register()

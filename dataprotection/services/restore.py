@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from django.utils import timezone
 
 from dataprotection.choices import EntityType, SnapshotKind, SnapshotState, StaleState
 from dataprotection.models import ProtectionDomain, Snapshot, VirtualDisk
-from dataprotection.services import domains, gating, manifest, membership, naming, phases, recover, taking
+from dataprotection.services import domains, manifest, membership, naming, phases, recover, taking
 from dataprotection.services.fencing import current_term
 from dataprotection.services.manifest import EntityEntry, Manifest
 from prism.core.actor import Actor
@@ -46,7 +47,7 @@ def overwrite(
         known = tasks.find_by_key(idempotency_key)
         if known is not None:
             return known
-        found, entries = _chosen(snapshot, entity_uuids)
+        _, entries = _chosen(snapshot, entity_uuids)
         domain = _active_domain(snapshot)
         detail["entities"] = [entry.name for entry in entries]
         _refuse_foreign(domain, entries)
@@ -74,11 +75,14 @@ def run_overwrite(task_uuid: str, *, term: int | None) -> None:
         ):
             found, entries = _chosen(snapshot, task.arguments["entities"])
             domain = _active_domain(snapshot)
-            tasks.progress(task, phase="SAFETY")
-            safety = _safety_snapshot(domain, task, term=term, actor=actor)
-            detail["safety_snapshot"] = safety.display_id if safety else ""
-            tasks.progress(task, phase="RESTORE")
-            _overwrite(domain, found, entries, disconnect=task.arguments["disconnect_writers"], term=term)
+            with _exports_up_afterwards(entries, term):
+                if task.arguments["disconnect_writers"]:
+                    _fence(entries, term)
+                tasks.progress(task, phase="SAFETY")
+                safety = _safety_snapshot(domain, task, term=term, actor=actor)
+                detail["safety_snapshot"] = safety.display_id if safety else ""
+                tasks.progress(task, phase="RESTORE")
+                _overwrite(domain, found, entries, disconnect=task.arguments["disconnect_writers"], term=term)
         text = f" The state before is kept as snapshot {safety.display_id}." if safety else ""
         domains.happened(domain, "restore_completed", f"{domain.name} was restored to {snapshot.display_id}.{text}")
         tasks.succeed(task, message=f"{len(entries)} entities were restored.{text}")
@@ -86,34 +90,44 @@ def run_overwrite(task_uuid: str, *, term: int | None) -> None:
 
 def _safety_snapshot(domain: ProtectionDomain, task: Task, *, term: int | None, actor: Actor) -> Snapshot | None:
     """None when nothing of the domain is left to save."""
-    key = uuid.uuid5(task.pk, "safety")
-    cut = bool(task.arguments["disconnect_writers"])
-    order = taking.Order(
-        uuid=key, kind=SnapshotKind.SAFETY, retention=SAFETY_KEPT, fence=cut, fence_reason="being restored"
-    )
+    order = taking.Order(uuid=uuid.uuid5(task.pk, "safety"), kind=SnapshotKind.SAFETY, retention=SAFETY_KEPT)
     if not domain.entities.exclude(vm=None, volume_group=None, stored_file=None).exists():
-        return Snapshot.objects.filter(pk=key).first()
+        return None
     return taking.take(domain, order, term=term, actor=actor)
+
+
+def _in_engine(entries: Sequence[EntityEntry]) -> list[str]:
+    known = {str(disk["vdisk"]) for disk in engine().vdisks()}
+    return [key for key in (str(disk.uuid) for entry in entries for disk in entry.disks) if key in known]
+
+
+def _fence(entries: Sequence[EntityEntry], term: int | None) -> None:
+    """Cut the clients of the chosen entities off, so that nothing is written after the safety snapshot."""
+    keys = _in_engine(entries)
+    if keys:
+        engine().set_role(keys, "down", reason="being restored", term=term)
+
+
+@contextmanager
+def _exports_up_afterwards(entries: Sequence[EntityEntry], term: int | None) -> Iterator[None]:
+    """Whatever happens in between, the disks serve again: restored, or as they were."""
+    try:
+        yield
+    finally:
+        keys = _in_engine(entries)
+        if keys:
+            engine().set_role(keys, "active", reason="", term=term)
 
 
 def _overwrite(
     domain: ProtectionDomain, found: Manifest, entries: Sequence[EntityEntry], *, disconnect: bool, term: int | None
 ) -> None:
-    """Engine first, then rows, then the exports come up again, whatever happened."""
-    present = {str(disk["vdisk"]) for disk in engine().vdisks()}
-    mine = [str(disk.uuid) for entry in entries for disk in entry.disks]
-    try:
-        existing = {key: key for key in mine if key in present}
-        if existing:
-            # Without the fence (nobody was connected a moment ago) the engine itself refuses a writer.
-            engine().restore(str(found.snapshot_uuid), existing, disconnect_writers=disconnect, term=term)
-        with transaction.atomic():
-            _rows(domain, found, entries, present, term)
-    finally:
-        known = {str(disk["vdisk"]) for disk in engine().vdisks()}
-        up = [key for key in {*mine, *gating.disk_ids(domain)} if key in known]
-        if up:
-            engine().set_role(up, "active", reason="", term=term)
+    """Engine first, then rows. Without the fence the engine itself refuses when a writer came in the meantime."""
+    existing = {key: key for key in _in_engine(entries)}
+    if existing:
+        engine().restore(str(found.snapshot_uuid), existing, disconnect_writers=disconnect, term=term)
+    with transaction.atomic():
+        _rows(domain, found, entries, set(existing), term)
 
 
 def _rows(
@@ -144,7 +158,7 @@ def clone(
     actor: Actor,
     idempotency_key: str | None = None,
 ) -> Task:
-    """Create new entities from the snapshot, named prefix + name (files: prefix path + path); also on an inactive domain.
+    """Create new entities named prefix + name (files: prefix path + path); possible on an inactive domain as well.
 
     They come up powered off and unprotected. A name that is taken refuses the whole order.
     """

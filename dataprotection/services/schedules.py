@@ -101,15 +101,20 @@ def suspend(schedule: Schedule, *, suspended: bool, actor: Actor) -> Schedule:
 
 
 def _checked(domain: ProtectionDomain, spec: ScheduleSpec) -> list[RemoteSite]:
-    """All checks of the form; returns the remote sites."""
+    """All checks; returns the remote sites."""
+    check_form(spec)
+    if not spec.local_ticked and not spec.remotes:
+        raise InvalidInput("local_ticked", "The snapshots would be kept nowhere.", "Tick Local or a remote site.")
+    return targets.checked(domain, list(spec.remotes))
+
+
+def check_form(spec: ScheduleSpec) -> None:
+    """The checks that need nothing but the form; raises InvalidInput."""
     _check_interval(spec)
     _check_times(spec)
     for name, keep in [("local_keep", spec.local_keep), *(("remotes", keep) for keep in spec.remotes.values())]:
         if not 1 <= keep <= KEEP_MAX:
             raise InvalidInput(name, f"Between 1 and {KEEP_MAX} snapshots can be kept.")
-    if not spec.local_ticked and not spec.remotes:
-        raise InvalidInput("local_ticked", "The snapshots would be kept nowhere.", "Tick Local or a remote site.")
-    return targets.checked(domain, list(spec.remotes))
 
 
 def _check_interval(spec: ScheduleSpec) -> None:

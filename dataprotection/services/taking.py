@@ -71,6 +71,11 @@ def refuse_untakeable(domain: ProtectionDomain) -> None:
         raise Conflict("no_entities", f"{domain.name} has no entities.", "Protect at least one entity first.")
 
 
+def has_members(domain: ProtectionDomain) -> bool:
+    """Whether anything of the domain could be snapshotted."""
+    return bool(_members(domain)[0])
+
+
 def take(domain: ProtectionDomain, order: Order, *, term: int | None, actor: Actor) -> Snapshot:
     """Carry out `order` and return the row. Raises Conflict when nothing is left to snapshot, or the engine's error."""
     known = Snapshot.objects.filter(pk=order.uuid).first()

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Q, QuerySet, Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from prism.core.actor import Actor
@@ -19,6 +20,10 @@ from prism.core.models import STALLED_AFTER, Task
 from stargate.errors import StargateError
 
 OPEN = (TaskState.QUEUED, TaskState.RUNNING)
+
+
+class NotYet(Exception):
+    """Raised by the body of a task that waits for something: the row stays running, the task is sent again soon."""
 
 
 def create(
@@ -61,18 +66,20 @@ def find_by_key(idempotency_key: str | None) -> Task | None:
     return Task.objects.filter(idempotency_key=idempotency_key[:255]).first()
 
 
-def start(task_uuid: uuid.UUID | str, *, phase: str = "") -> Task | None:
-    """Claim a queued or stalled task; None when it is finished, unknown, or another worker is alive on it."""
+def start(task_uuid: uuid.UUID | str, *, baton: int | None = None) -> Task | None:
+    """Claim a queued or stalled task; None when it is finished, unknown, or another worker is alive on it.
+
+    `baton` is the `attempts` that a waiting run handed on: whoever brings it may go on at once, and only once.
+    """
     now = timezone.now()
-    mine = Task.objects.filter(pk=task_uuid).filter(
-        Q(state=TaskState.QUEUED) | Q(state=TaskState.RUNNING, heartbeat_at__lt=now - STALLED_AFTER)
-    )
-    changed = mine.update(
+    free = Q(state=TaskState.QUEUED) | Q(state=TaskState.RUNNING, heartbeat_at__lt=now - STALLED_AFTER)
+    if baton is not None:
+        free = Q(state=TaskState.RUNNING, attempts=baton)
+    changed = Task.objects.filter(free, pk=task_uuid).update(
         state=TaskState.RUNNING,
-        started_at=now,
+        started_at=Coalesce("started_at", Value(now)),
         heartbeat_at=now,
         attempts=F("attempts") + 1,
-        **({"phase": phase} if phase else {}),
     )
     return Task.objects.get(pk=task_uuid) if changed else None
 
@@ -136,18 +143,20 @@ def stalled() -> QuerySet[Task]:
 
 
 @contextmanager
-def running(task_uuid: uuid.UUID | str) -> Iterator[Task | None]:
+def running(task_uuid: uuid.UUID | str, *, baton: int | None = None) -> Iterator[Task | None]:
     """Claim the task for the body and finish it: succeeded, or failed with the operator's sentence.
 
     Yields None when there is nothing to do (already done, or somebody else is at it). A refusal or an engine error
     ends in a failed row and is not raised further: it is an answer, not a bug. Anything else is recorded and raised.
     """
-    task = start(task_uuid)
+    task = start(task_uuid, baton=baton)
     if task is None:
         yield None
         return
     try:
         yield task
+    except NotYet as waiting:
+        progress(task, message=str(waiting) or None)
     except (Refused, StargateError) as error:
         next_step = getattr(error, "next_step", "")
         fail(task, f"{error} {next_step}".strip())
