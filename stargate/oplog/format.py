@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
-from stargate.errors import InvalidArgument, LogDamaged, OperatorError
+from stargate.errors import LogDamaged, OperatorError
 from stargate.fs.disk import Buffer
 from stargate.units import BLOCK_BYTES, MiB
 
@@ -99,6 +99,26 @@ class LogRecord(NamedTuple):
     position: int
     crcs: Sequence[int]
     payload: bytes | None
+
+
+class Append(NamedTuple):
+    """What to append.
+
+    `data`: WRITE whole 4-KiB blocks, CONTROL UTF-8 JSON, ZERO None; `length` is that of the data or interval.
+    """
+
+    type: int
+    handle: int
+    offset: int
+    data: Buffer | None
+    length: int
+
+
+class Appended(NamedTuple):
+    """Where an item went: position of its payload (of its batch for ZERO) and the checksum of each of its blocks."""
+
+    position: int
+    crcs: Sequence[int]
 
 
 class LogBatch(NamedTuple):
@@ -314,77 +334,3 @@ def crc_count(kind: int, length: int) -> int | None:
     if kind == CONTROL:
         return 1 if 1 <= length <= CONTROL_BYTES_MAX else None
     return None
-
-
-class Append(NamedTuple):
-    """What to append.
-
-    `data`: WRITE whole 4-KiB blocks, CONTROL UTF-8 JSON, ZERO None; `length` is that of the data or interval.
-    """
-
-    type: int
-    handle: int
-    offset: int
-    data: Buffer | None
-    length: int
-
-
-class Appended(NamedTuple):
-    """Where an item went: position of its payload (of its batch for ZERO) and the checksum of each of its blocks."""
-
-    position: int
-    crcs: Sequence[int]
-
-
-class Encoded(NamedTuple):
-    """A batch before it has a place. `starts`: payload offset of each item, -1 for ZERO."""
-
-    table: bytes
-    buffers: list[Buffer]
-    payload_bytes: int
-    starts: list[int]
-    crcs: list[Sequence[int]]
-
-    @property
-    def size(self) -> int:
-        return BATCH.size + len(self.table) + self.payload_bytes
-
-
-def encode(items: Sequence[Append]) -> Encoded:
-    """Table and buffers of one batch. Raises InvalidArgument for an item no log may hold.
-
-    Hot: one-block writes take the short way.
-    """
-    parts: list[bytes] = []
-    buffers: list[Buffer] = []
-    starts: list[int] = []
-    all_crcs: list[Sequence[int]] = []
-    payload = 0
-    for kind, handle, offset, data, length in items:
-        if kind == WRITE and length == BLOCK_BYTES and data is not None and len(data) == length and not offset & 4095:
-            crc = crc32c(data)
-            parts.append(RECORD_ONE_BLOCK.pack(WRITE, 0, 0, handle, offset, length, crc))
-            all_crcs.append((crc,))
-        else:
-            crcs = _checked_crcs(kind, offset, data, length)
-            parts.append(RECORD.pack(kind, 0, 0, handle, offset, length) + struct.pack(f"<{len(crcs)}I", *crcs))
-            all_crcs.append(crcs)
-            if data is None:
-                starts.append(-1)
-                continue
-        starts.append(payload)
-        buffers.append(data)
-        payload += length
-    return Encoded(b"".join(parts), buffers, payload, starts, all_crcs)
-
-
-def _checked_crcs(kind: int, offset: int, data: Buffer | None, length: int) -> Sequence[int]:
-    count = crc_count(kind, length)
-    if count is None or (data is None) != (kind == ZERO) or (data is not None and len(data) != length):
-        raise InvalidArgument(f"no log record of type {kind} has {length} bytes")
-    if data is None or kind == WRITE:
-        if (offset | length) % BLOCK_BYTES:
-            raise InvalidArgument(f"offset {offset}, length {length}: not aligned to {BLOCK_BYTES} bytes")
-        view = memoryview(data or b"")
-        return tuple(crc32c(view[at : at + BLOCK_BYTES]) for at in range(0, len(view), BLOCK_BYTES))
-    return (crc32c(data),)

@@ -17,6 +17,7 @@ from crc32c import crc32c
 
 from stargate.errors import AlreadyExists, InvalidArgument, LogFrozen, LogFull, NotFound
 from stargate.fs.disk import Disk, File
+from stargate.oplog.encode import Encoded, encode, split
 from stargate.oplog.format import (
     BATCH,
     BATCH_BODY,
@@ -30,14 +31,12 @@ from stargate.oplog.format import (
     VERSION,
     Append,
     Appended,
-    Encoded,
     Footer,
     LogBatch,
     LogMark,
     SegmentHeader,
     Superblock,
     damaged,
-    encode,
     first_mark,
     pack_footer,
     pack_segment,
@@ -273,7 +272,7 @@ class OpLog:
         segment.
         """
         room = self._segment_bytes - SEGMENT_HEADER_BYTES - FOOTER.size
-        batches = [encoded] if encoded.size <= room else _split(items, room)
+        batches = [encoded] if encoded.size <= room else split(items, room)
         end = self._appended.position
         for batch in batches:
             if end % self._segment_bytes + batch.size > self._segment_bytes - FOOTER.size:
@@ -385,21 +384,3 @@ def _settle(info: Superblock, found: Recovered) -> None:
         write_whole(file, piece, offset)
         offset += len(piece)
     file.fdatasync()
-
-
-def _split(items: Sequence[Append], room: int) -> list[Encoded]:
-    """Batches of at most `room` bytes. An item is never split; the default segment has room for the largest."""
-    batches: list[Encoded] = []
-    group: list[Append] = []
-    size = BATCH.size
-    for item in items:
-        alone = encode([item]).size - BATCH.size
-        if BATCH.size + alone > room:
-            raise InvalidArgument(f"a record of {item.length} bytes does not fit into a segment of this log")
-        if group and size + alone > room:
-            batches.append(encode(group))
-            group, size = [], BATCH.size
-        group.append(item)
-        size += alone
-    batches.append(encode(group))
-    return batches

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from errno import EIO, ENOSPC
 from itertools import count
@@ -163,7 +164,8 @@ class SlotPool:
                 raise
         except OSError as exc:
             if exc.errno == ENOSPC:
-                self._disk.unlink(path)
+                with suppress(OSError):  # give the space back; a half-made slot does no harm
+                    self._disk.unlink(path)
                 raise NoSpace("the disk is full: the log cannot grow; free space on the site's data folder") from exc
             raise Unavailable("the log cannot make a new segment file", str(exc)) from exc
         self._numbers.add(number)
