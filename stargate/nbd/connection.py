@@ -126,6 +126,34 @@ class Connection:
         self.out.append(data)
         self.out_bytes += len(data)
 
+    def receive_handshake(self) -> None:
+        """Takes at most one option's worth of input."""
+        try:
+            data = self.sock.recv(wire.MAX_OPTION_BYTES + wire.OPTION.size - len(self.pending))
+        except BlockingIOError:
+            return
+        except OSError:
+            self.broken = True
+            return
+        if not data:
+            self.closing = True
+        self.pending += data
+
+    def negotiate(self) -> None:
+        """Goes through the handshake input at hand; what is left over belongs to the transmission phase."""
+        handshake = self.handshake
+        if handshake is None:
+            return
+        used = 1
+        while used and self.out_bytes < self.limit:
+            used, reply = handshake.feed(self.pending)
+            self.pending = self.pending[used:]
+            if reply:
+                self.queue(reply)
+        self.more = used > 0  # it does not read its replies: no more of them until it does, or its deadline
+        if handshake.closing:
+            self.closing, self.more = True, False
+
     def receive(self, pool: BufferPool) -> None:
         """Takes what the socket has, up to a buffer full. End of stream starts closing; errors break the connection."""
         buffer = self.buffer

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -73,3 +74,32 @@ def prepare(sock: socket.socket) -> str:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     address = sock.getpeername()
     return f"{address[0]}:{address[1]}"
+
+
+class Listeners:
+    """The listening sockets of a server, by descriptor; socket files go away with them."""
+
+    def __init__(self) -> None:
+        self.by_fd: dict[int, socket.socket] = {}
+        self._paths: list[str] = []
+
+    def add_tcp(self, host: str, port: int) -> socket.socket:
+        sock = tcp(host, port)
+        self.by_fd[sock.fileno()] = sock
+        return sock
+
+    def add_unix(self, path: str) -> socket.socket:
+        sock = unix(path)
+        self.by_fd[sock.fileno()] = sock
+        self._paths.append(path)
+        return sock
+
+    def close(self) -> None:
+        """Idempotent. Closed descriptors leave every epoll by themselves."""
+        for sock in self.by_fd.values():
+            sock.close()
+        self.by_fd.clear()
+        for path in self._paths:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        self._paths.clear()

@@ -20,8 +20,9 @@ from concurrent.futures import Future
 
 from stargate.clock import Clock, SystemClock
 from stargate.errors import InvalidArgument, StargateError
-from stargate.nbd import listen, requests, wire
+from stargate.nbd import listen, requests
 from stargate.nbd.connection import BACKLOG_BYTES, BufferPool, Connection
+from stargate.nbd.durability import OK, DurabilityQueue
 from stargate.nbd.exports import ConnInfo, Exports
 from stargate.nbd.negotiate import Handshake
 from stargate.nbd.poll import EVENTS, SpinningPoll
@@ -34,7 +35,6 @@ CLOSE_SECONDS = 5.0
 """How long a disconnected client may take to read its last replies."""
 PACE_SECONDS_MAX = 1.0
 
-_OK = wire.SIMPLE_REPLY.pack(wire.SIMPLE_REPLY_MAGIC, 0, bytes(8))[:8]
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +50,13 @@ class NbdServer:
         self._max_connections = max_connections
         self._poll = SpinningPoll(spin=spin)
         self._pool = BufferPool()
-        self._listeners: dict[int, socket.socket] = {}
-        self._unix_paths: list[str] = []
+        self._listeners = listen.Listeners()
         self._connections: dict[int, Connection] = {}
         self._handshaking: dict[int, Connection] = {}
         self._ready: dict[int, Connection] = {}
         self._paced: dict[int, Connection] = {}
         self._leaving: dict[int, Connection] = {}
-        self._waiters: deque[tuple[int, Connection, list[bytes]]] = deque()
+        self._durability = DurabilityQueue(exports)
         self._farewells: list[tuple[set[Connection], int, Future[int]]] = []
         self._calls: deque[Callable[[], object]] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -71,14 +70,14 @@ class NbdServer:
 
     def listen_tcp(self, host: str, port: int) -> int:
         """Before `run`. Returns the port. Raises InvalidArgument or AlreadyExists."""
-        sock = listen.tcp(host, port)
-        self._add_listener(sock)
+        sock = self._listeners.add_tcp(host, port)
+        self._poll.epoll.register(sock.fileno(), select.EPOLLIN)
         return int(sock.getsockname()[1])
 
     def listen_unix(self, path: str) -> None:
         """Before `run`. Raises InvalidArgument or AlreadyExists."""
-        self._add_listener(listen.unix(path))
-        self._unix_paths.append(path)
+        sock = self._listeners.add_unix(path)
+        self._poll.epoll.register(sock.fileno(), select.EPOLLIN)
 
     def call_soon(self, function: Callable[[], object]) -> None:
         """Thread-safe: runs `function` in the loop thread, between two batches (nothing is staged then)."""
@@ -121,31 +120,37 @@ class NbdServer:
 
     def _turn(self) -> None:
         batch: list[Connection] = []
-        woken = False
+        others: list[int] = []
         for fd, event in self._poll.wait(self._timeout()):
             conn = self._connections.get(fd)
-            if conn is not None:
+            if conn is None:
+                others.append(fd)
+            else:
                 self._on_event(conn, event, batch)
-            elif fd == self._wake_fd:
-                woken = True
-            elif fd == self._exports.durable_fd:
-                self._on_durable()
-            elif fd in self._listeners:
-                self._accept(self._listeners[fd])
-        if self._ready:
-            for conn in list(self._ready.values())[:EVENTS]:
-                del self._ready[conn.fd]
-                if conn not in batch:
-                    batch.append(conn)
+        for conn in list(self._ready.values())[:EVENTS]:
+            del self._ready[conn.fd]
+            if conn not in batch:
+                batch.append(conn)
         if batch:
             self._serving = True
             self._serve(batch)
             self._serving = False
-        if woken:
-            # After the batch: a fence set by a call must not be followed by writes that were received before it.
-            self._run_calls()
+        for fd in others:
+            self._on_other(fd)
         if self._handshaking or self._paced or self._leaving or self._accept_again_at:
             self._on_time()
+
+    def _on_other(self, fd: int) -> None:
+        """What is not a client. After the batch: writes received before a fence must not follow it, and a descriptor
+        freed in this turn must not become a new client's while events for the old one are still at hand."""
+        if fd == self._wake_fd:
+            self._run_calls()
+        elif fd == self._exports.durable_fd:
+            for conn in self._durability.advance():
+                conn.send()
+                self._settle(conn)
+        elif fd in self._listeners.by_fd:
+            self._accept(self._listeners.by_fd[fd])
 
     def _timeout(self) -> float:
         """Seconds until something is due; -1.0 for nothing."""
@@ -167,7 +172,7 @@ class NbdServer:
             if conn.handshake is None:
                 conn.receive(self._pool)
             else:
-                _receive_handshake(conn)
+                conn.receive_handshake()
             batch.append(conn)
             return
         if event & (select.EPOLLHUP | select.EPOLLERR):
@@ -178,14 +183,7 @@ class NbdServer:
         """One batch: stage all, commit once, answer all."""
         commit = False
         for conn in batch:
-            try:
-                if conn.handshake is not None:
-                    self._negotiate(conn)
-                if conn.handshake is None and not conn.broken:
-                    stage(conn)
-            except Exception:
-                log.exception("NBD connection from %s failed", conn.peer)
-                conn.broken = True
+            self._stage(conn)
             commit = commit or conn.staged or bool(conn.durable)
         position = error = 0
         if commit:
@@ -204,6 +202,20 @@ class NbdServer:
         if sync:
             self._exports.request_sync(position)
 
+    def _stage(self, conn: Connection) -> None:
+        if conn.broken or conn.fd < 0:
+            return
+        try:
+            if conn.handshake is not None:
+                conn.negotiate()
+                if conn.handshake.finished:
+                    self._open(conn, conn.handshake)
+            if conn.handshake is None:
+                stage(conn)
+        except Exception:
+            log.exception("NBD connection from %s failed", conn.peer)
+            conn.broken = True
+
     def _answer(self, conn: Connection, position: int, error: int) -> bool:
         """Queues the replies of a committed (or failed) batch. True if somebody now waits for a sync."""
         if error:
@@ -214,45 +226,13 @@ class NbdServer:
             conn.written.clear()
             conn.durable.clear()
         if conn.written:
-            conn.queue(_OK + _OK.join(conn.written))
+            conn.queue(OK + OK.join(conn.written))
             conn.written.clear()
-        waits = bool(conn.durable) and self._await(conn, position)
+        waits = bool(conn.durable) and self._durability.add(conn, position)
         if conn.staged:
             conn.staged = False
             self._pace(conn)
         return waits
-
-    def _await(self, conn: Connection, position: int) -> bool:
-        cookies, conn.durable = conn.durable, []
-        frozen = self._exports.sync_error()
-        if frozen is not None:
-            conn.queue(b"".join(requests.simple_reply(cookie, requests.errno_of(frozen)) for cookie in cookies))
-            return False
-        if self._exports.durable() >= position:
-            conn.queue(_OK + _OK.join(cookies))
-            return False
-        conn.waiting += len(cookies)
-        self._waiters.append((position, conn, cookies))
-        return True
-
-    def _on_durable(self) -> None:
-        """Answers every FLUSH and FUA that has become durable, or all of them with an error once the log froze."""
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._exports.durable_fd)
-        frozen = self._exports.sync_error()
-        durable = self._exports.durable()
-        touched: dict[int, Connection] = {}
-        while self._waiters and (frozen is not None or self._waiters[0][0] <= durable):
-            position, conn, cookies = self._waiters.popleft()
-            if conn.fd < 0:
-                continue
-            error = 0 if position <= durable or frozen is None else requests.errno_of(frozen)
-            conn.queue(b"".join(requests.simple_reply(cookie, error) for cookie in cookies))
-            conn.waiting -= len(cookies)
-            touched[conn.fd] = conn
-        for conn in touched.values():
-            conn.send()
-            self._settle(conn)
 
     def _pace(self, conn: Connection) -> None:
         if conn.export is None:
@@ -279,10 +259,6 @@ class NbdServer:
         if mask != conn.mask:
             self._poll.epoll.modify(conn.fd, mask)
             conn.mask = mask
-
-    def _add_listener(self, sock: socket.socket) -> None:
-        self._listeners[sock.fileno()] = sock
-        self._poll.epoll.register(sock.fileno(), select.EPOLLIN)
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(EVENTS):
@@ -317,23 +293,6 @@ class NbdServer:
         conn.queue(Handshake.greeting())
         conn.send()
         self._settle(conn)
-
-    def _negotiate(self, conn: Connection) -> None:
-        """Goes through the handshake input at hand; what is left over belongs to the transmission phase."""
-        handshake = conn.handshake
-        if handshake is None:
-            return
-        used = 1
-        while used and conn.out_bytes < conn.limit:
-            used, reply = handshake.feed(conn.pending)
-            conn.pending = conn.pending[used:]
-            if reply:
-                conn.queue(reply)
-        conn.more = used > 0  # it does not read its replies: no more of them until it does, or its deadline
-        if handshake.closing:
-            conn.closing, conn.more = True, False
-        elif handshake.finished:
-            self._open(conn, handshake)
 
     def _open(self, conn: Connection, handshake: Handshake) -> None:
         export = handshake.chosen
@@ -408,7 +367,7 @@ class NbdServer:
             self._close(conn)
         if self._accept_again_at and self._accept_again_at <= now:
             self._accept_again_at = 0.0
-            for fd in self._listeners:
+            for fd in self._listeners.by_fd:
                 self._poll.epoll.modify(fd, select.EPOLLIN)
 
     def _run_calls(self) -> None:
@@ -423,40 +382,17 @@ class NbdServer:
 
     def _stop(self) -> None:
         self._stopping = True
-        self._close_listeners()
+        self._listeners.close()
         for conn in list(self._handshaking.values()):
             self._close(conn)
         self._disconnect(lambda info: True, True, Future())
 
-    def _close_listeners(self) -> None:
-        for fd, sock in self._listeners.items():
-            self._poll.epoll.unregister(fd)
-            sock.close()
-        self._listeners.clear()
-        for path in self._unix_paths:
-            if os.path.exists(path):
-                os.unlink(path)
-        self._unix_paths.clear()
-
     def _shut_down(self) -> None:
-        self._close_listeners()
+        self._listeners.close()
         for conn in list(self._connections.values()):
             self._close(conn)
         self._run_calls()
         self._poll.close()
-
-
-def _receive_handshake(conn: Connection) -> None:
-    try:
-        data = conn.sock.recv(wire.MAX_OPTION_BYTES + wire.OPTION.size - len(conn.pending))
-    except BlockingIOError:
-        return
-    except OSError:
-        conn.broken = True
-        return
-    if not data:
-        conn.closing = True
-    conn.pending += data
 
 
 def _named(name: str) -> Callable[[ConnInfo], bool]:

@@ -19,6 +19,7 @@ MAX_REQUESTS = 1024
 """Requests of one connection in one batch: others get their turn after it."""
 
 _PIECE_BYTES = 64 * KiB  # a large WRITE is staged in pieces of at least this much, but for its last
+_READ_MAX = wire.MAXIMUM_PAYLOAD_BYTES
 _HEADER = wire.REQUEST.size
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,9 @@ def _request(
     conn: Connection, export: Export, info: ConnInfo, flags: int, command: int, cookie: bytes, offset: int, length: int
 ) -> None:
     """Everything but WRITE and DISC."""
+    if command == wire.CMD_READ and not flags and 0 < length <= _READ_MAX and offset + length <= export.size_bytes:
+        _read(conn, export, info, cookie, offset, length)
+        return
     error = requests.validate(command, flags, offset, length, export, structured=conn.structured, status=conn.status)
     if error:
         info.errors += 1
