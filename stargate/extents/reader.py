@@ -199,9 +199,9 @@ class ExtentReader:
 
     @property
     def store_id(self) -> bytes:
-        """Random identity of this store, in every header's checksum. Raises DamagedData when no egroup tells it."""
+        """Random identity of this store, in every header's checksum. Raises DamagedData when nobody tells it."""
         if self._store_id is None:
-            self._store_id = self.files.store_id()
+            self._store_id = self.files.store_id() or self.index.meta("store_id")
         if self._store_id is None:
             raise DamagedData("no extent group has a readable header")
         return self._store_id

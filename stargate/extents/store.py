@@ -66,12 +66,26 @@ class ExtentStore(ExtentReader):
     def _open_writer(self, egroup_bytes: int) -> None:
         self.disk.mkdir(egroups.FOLDER)
         self._lock_file = self.disk.lock(_LOCK)
-        found = self.files.store_id()
-        self._store_id = found or os.urandom(16)
-        if self.index.meta("store_id") != self._store_id:
-            rebuild.rebuild_files(self.files, self.index, self._store_id)
-        self.epoch = int.from_bytes(self.index.meta("epoch") or b"\0", "little")
-        self._appender = egroups.Appender(self.files, self._store_id, egroup_bytes)
+        try:
+            self._store_id = self._identity()
+            if self.index.meta("store_id") != self._store_id:
+                rebuild.rebuild_files(self.files, self.index, self._store_id)
+            self.epoch = int.from_bytes(self.index.meta("epoch") or b"\0", "little")
+            self._appender = egroups.Appender(self.files, self._store_id, egroup_bytes)
+        except BaseException:
+            self._lock_file.close()
+            raise
+
+    def _identity(self) -> bytes:
+        """The store's id, made when it is new. Raises DamagedData rather than start a new store over unreadable
+        egroups.
+        """
+        found = self.files.store_id() or self.index.meta("store_id")
+        if found is None and any(self.files.file(n).size() > egroups.HEAD_BYTES for n in self.files.numbers()):
+            raise DamagedData(
+                "no extent group has a readable header and the index is gone; restore a header from a copy"
+            )
+        return found or os.urandom(16)
 
     # --- puts
 
@@ -166,7 +180,8 @@ class ExtentStore(ExtentReader):
                 raise
             meta = () if self.index.meta("store_id") == self.store_id else (("store_id", self.store_id),)
             for batch in in_batches(list(self._pending.items())):
-                self.commit_index(Change(puts=batch, meta=meta))
+                puts = [(digest, location._replace(stamp=self.epoch)) for digest, location in batch]
+                self.commit_index(Change(puts=puts, meta=meta))
                 for digest, _ in batch:
                     del self._pending[digest]
             touched = list(self._touched)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from stargate.errors import DamagedData
 from stargate.extents.egroups import path_of
 from stargate.extents.format import Kind, MissingExtent
-from stargate.extents.index import Change, Location, MemoryIndex
+from stargate.extents.index import Change, LmdbIndex, Location, MemoryIndex
 from stargate.extents.nodes import children
 from stargate.extents.rebuild import rebuild
 from stargate.extents.store import ExtentStore
@@ -281,3 +282,51 @@ def test_it_returns_what_an_older_run_left_deleted(tmp_path: Path) -> None:
     again = memory_store(tmp_path, index)
     assert again.stats().stored_bytes == before
     assert again.punch() == before - again.stats().stored_bytes > 65536
+
+
+def test_it_outlives_a_damaged_egroup_header(tmp_path: Path) -> None:
+    index = MemoryIndex()
+    store = memory_store(tmp_path, index)
+    digest = store.put_chunk(noise(1))
+    store.flush()
+    store.close()
+    path = tmp_path / path_of(1)
+    data = path.read_bytes()
+    path.write_bytes(b"x" * 64 + data[64:])
+    again = memory_store(tmp_path, index)
+    assert again.read_chunk(digest) == noise(1)
+    other = again.put_chunk(noise(2))
+    again.flush()
+    assert again.files.numbers() == [1, 2]
+    again.rebuild()
+    assert [again.read_chunk(h) for h in (digest, other)] == [noise(1), noise(2)]
+    again.close()
+    (tmp_path / path_of(2)).unlink()
+    for _ in range(2):
+        with pytest.raises(DamagedData):
+            memory_store(tmp_path, MemoryIndex())
+
+
+def test_it_survives_many_threads(tmp_path: Path) -> None:
+    """Ingests, have-questions and sweeps at once: every held root stays readable."""
+    index = LmdbIndex(tmp_path / "index")
+    store = ExtentStore(OsDisk(tmp_path), index, writable=True)
+
+    def ingest(worker: int) -> list[int]:
+        found = []
+        for turn in range(6):
+            with store.hold():
+                root = version(store, worker * 10 + turn % 2)
+                store.flush()
+                assert store.has([root]) == [True]
+                found.append(len(set(read_all(store, root))))
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(ingest, worker) for worker in range(3)]
+        while not all(job.done() for job in running):
+            store.punch(store.sweep_delete(set(), store.sweep_begin()))
+    assert [job.result() for job in running] == [[11] * 6] * 3
+    store.sweep_delete(set(), store.sweep_begin())
+    assert index.count() == 0
+    store.close()
