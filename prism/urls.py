@@ -2,7 +2,7 @@
 """Root of all addresses of the web process."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
 from prism.runtime.health import healthz, readyz
 
@@ -10,4 +10,10 @@ urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
     path("admin/", admin.site.urls),
+    path("", include("prism.console.web_urls")),
 ]
+
+handler400 = "prism.console.views.errors.bad_request"
+handler403 = "prism.console.views.errors.permission_denied"
+handler404 = "prism.console.views.errors.not_found"
+handler500 = "prism.console.views.errors.server_error"

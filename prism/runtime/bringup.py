@@ -129,12 +129,9 @@ def announce(supervisor: Supervisor, passwords: dict[str, str], screen: Screen) 
     for site in supervisor.sites:
         config = site.config
         password = passwords.get(site.name)
-        screen.say(
-            f"  {site.name}   {web_address(config)}   (the certificate is the site's own: the browser asks once)"
-        )
-        screen.say(
-            f"          user {USER}   password {password or f'as set before; new one: make password SITE={site.name}'}"
-        )
+        known = password or f"as before (`make password SITE={config.number}` sets a new one)"
+        screen.say(f"  {site.name}   {web_address(config)}   (own certificate: the browser asks once)")
+        screen.say(f"          user {USER}   password {known}")
         screen.say(f"          NBD disks: {config.listen}:{config.ports['nbd']}   data and logs: {site.layout.data}")
     if len(supervisor.sites) == 1:
         config = supervisor.sites[0].config

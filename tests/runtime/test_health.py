@@ -2,6 +2,7 @@
 """`/healthz` and `/readyz`, over a real Postgres and Redis."""
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
 
 
@@ -26,3 +27,14 @@ def test_it_names_what_is_not_ready(client: Client, settings: pytest.FixtureRequ
     response = client.get("/readyz")
     assert response.status_code == 503
     assert response.json()["checks"]["redis"].startswith("unreachable")
+
+
+@pytest.mark.django_db
+def test_a_stranger_is_sent_to_sign_in_and_an_administrator_gets_in(
+    client: Client, django_user_model: type[User]
+) -> None:
+    assert client.get("/").headers["Location"].startswith("/login/")
+    assert client.get("/login/").status_code == 200
+    client.force_login(django_user_model.objects.create_superuser("admin", password="not a real one 1"))
+    assert client.get("/").status_code == 200
+    assert client.get("/admin/").status_code == 200
