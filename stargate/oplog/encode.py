@@ -11,8 +11,10 @@ from crc32c import crc32c
 
 from stargate.errors import InvalidArgument
 from stargate.fs.disk import Buffer
-from stargate.oplog.format import BATCH, RECORD, RECORD_ONE_BLOCK, WRITE, ZERO, Append, crc_count
+from stargate.oplog.format import BATCH, RECORD, RECORD_ONE_BLOCK, WRITE, ZERO, Append, Appended, crc_count
 from stargate.units import BLOCK_BYTES
+
+__all__ = ["Append", "Appended", "Encoded", "encode", "split"]
 
 
 class Encoded(NamedTuple):
