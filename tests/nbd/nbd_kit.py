@@ -76,6 +76,7 @@ class MemoryExports:
         self.position = 0
         self.commits = 0
         self.commit_error: StargateError | None = None
+        self.commit_error_once = False
         self.lookup_error: StargateError | None = None
         self.open_now: list[ConnInfo] = []
         self.synced = 0
@@ -137,7 +138,10 @@ class MemoryExports:
                 apply()
                 self.position += 1
         if self.commit_error is not None:
-            raise self.commit_error
+            error = self.commit_error
+            if self.commit_error_once:
+                self.commit_error = None
+            raise error
         return self.position
 
     def durable(self) -> int:

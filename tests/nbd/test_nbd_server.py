@@ -151,6 +151,18 @@ def test_a_failed_commit_fails_each_write_of_it(served: Running, disk: MemoryExp
         client.write(0, b"space again")
 
 
+@pytest.mark.parametrize("fua", [False, True])
+def test_a_large_write_fails_when_any_piece_of_it_did(served: Running, fua: bool) -> None:
+    with local(served) as client:
+        served.exports.commit_error = LogFull("the log is full")
+        served.exports.commit_error_once = True
+        with pytest.raises(NbdRequestFailed) as failure:
+            client.write(0, b"x" * 8 * MiB, fua=fua)
+        assert failure.value.errno == wire.ENOSPC
+        assert served.exports.commit_error is None
+        client.write(0, b"x" * 8 * MiB, fua=fua)
+
+
 @pytest.mark.parametrize("error", [ExportDown("fenced"), ValueError("a bug")])
 def test_a_refused_write_fails_alone(served: Running, disk: MemoryExport, error: Exception) -> None:
     with local(served) as client:
