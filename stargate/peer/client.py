@@ -18,7 +18,9 @@ from stargate.peer.link import IDLE_SECONDS, Link, raise_transport, tune
 from stargate.peer.wire import PROTOCOL_VERSION, Error, Hello, Message, Ping, Pong, Status, Welcome
 
 OUTSTANDING_MAX = 24
-"""Unanswered requests. Answers are short (about 1 KiB), so all of them fit in socket buffers and neither end can block the other."""
+"""Unanswered requests. Answers are short (about 1 KiB), so all of them fit in socket buffers and neither end can block
+the other.
+"""
 
 R = TypeVar("R", bound=Message)
 
@@ -158,7 +160,7 @@ def _handshake(raw: socket.socket, context: ssl.SSLContext, peers: PeerSet, site
 
 
 def _refusal(error: Error) -> Exception:
-    """What the other site said, as an exception of ours. Its codes are not believed beyond what a peer may cause here."""
+    """What the other site said, as an exception. Its codes are believed only so far as a peer may cause them here."""
     wanted = BY_CODE.get(error.code, PeerRefused)
     if issubclass(wanted, PeerError | NoSpace | Unavailable):
         return wanted(error.message, "said by the other site")

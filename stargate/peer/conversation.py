@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One authenticated connection as the receiver sees it: HELLO, then BEGIN of one granted session, then questions and items."""
+"""One authenticated connection as the receiver sees it: HELLO, then BEGIN of one granted session, then questions and
+items.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frame between sites (docs/formats/peer-wire.md): header, bounds per type, and the cursor that takes payloads apart. Pure.
+"""The frame between sites (docs/formats/peer-wire.md): header, bounds per type, and the cursor that takes payloads
+apart. Pure.
 
-Every byte is hostile until checked: `parse_header` refuses a type that is not allowed here, and a length above the type's bound,
-before anybody allocates; `Cursor` gives exactly the bytes that a message's counts announce and refuses the rest.
+Every byte is hostile until checked: `parse_header` refuses a type that is not allowed here, and a length above the
+type's bound, before anybody allocates; `Cursor` gives exactly the bytes that a message's counts announce and refuses
+the rest.
 """
 
 from __future__ import annotations

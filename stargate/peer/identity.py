@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who a site is towards another: one ECDSA P-256 key, one self-signed certificate, and the set of certificates it trusts.
+"""Who a site is towards another: one ECDSA P-256 key, one self-signed certificate, and the set of certificates it
+trusts.
 
-There is no certificate authority. A peer is trusted because its very certificate is pinned: OpenSSL proves in the handshake that
-the other end holds the key, and afterwards the presented DER bytes are looked up among the pins. Both must succeed before the
-first application byte is read or sent. The subject name is for people; nothing is decided by it.
+There is no certificate authority. A peer is trusted because its very certificate is pinned: OpenSSL proves in the
+handshake that the other end holds the key, and afterwards the presented DER bytes are looked up among the pins. Both
+must succeed before the first application byte is read or sent. The subject name is for people; nothing is decided by
+it.
 """
 
 from __future__ import annotations
@@ -57,7 +59,9 @@ class Peer:
 
 
 def create_identity(folder: str | os.PathLike[str], common_name: str) -> Identity:
-    """Make key (mode 0600) and certificate in `folder`; raises AlreadyExists rather than replace a key that peers have pinned."""
+    """Make key (mode 0600) and certificate in `folder`; raises AlreadyExists rather than replace a key that peers have
+    pinned.
+    """
     target = Path(folder)
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
     if (target / KEY_FILE).exists() or (target / CERTIFICATE_FILE).exists():
@@ -116,7 +120,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def certificate_der(certificate_pem: str) -> bytes:
-    """DER of exactly one well-formed certificate; raises InvalidArgument for anything else (the text may come from a peer)."""
+    """DER of exactly one well-formed certificate; raises InvalidArgument for anything else (the text may come from a
+    peer).
+    """
     if len(certificate_pem) > CERTIFICATE_BYTES_MAX:
         raise InvalidArgument("the certificate is too long to be a site's")
     try:
@@ -135,8 +141,9 @@ def fingerprint(certificate_pem: str) -> str:
 
 
 class PeerSet:
-    """The paired sites, replaceable while connections run. Thread-safe; a context in use keeps the set it was made with,
-    which is why `identify` asks the present set again after each handshake and the server before each request."""
+    """The paired sites, replaceable while connections run. Thread-safe; a context in use keeps the set it was made
+    with, which is why `identify` asks the present set again after each handshake and the server before each request.
+    """
 
     def __init__(self, peers: Iterable[Peer] = ()) -> None:
         self._lock = threading.Lock()
@@ -145,7 +152,9 @@ class PeerSet:
         self.replace(peers)
 
     def replace(self, peers: Iterable[Peer]) -> None:
-        """Trust exactly these from now on; raises InvalidArgument (and changes nothing) for a bad or shared certificate."""
+        """Trust exactly these from now on; raises InvalidArgument (and changes nothing) for a bad or shared
+        certificate.
+        """
         by_der: dict[bytes, str] = {}
         pem_of: dict[str, str] = {}
         for peer in peers:
@@ -201,7 +210,9 @@ def _context(protocol: int, identity: Identity, trusted: list[str]) -> ssl.SSLCo
 
 
 def identify(connection: ssl.SSLSocket, peers: PeerSet) -> tuple[str, bytes]:
-    """Site id and DER of the other end after the handshake; raises PeerRefused unless that very certificate is pinned now."""
+    """Site id and DER of the other end after the handshake; raises PeerRefused unless that very certificate is pinned
+    now.
+    """
     der = connection.getpeercert(binary_form=True)
     site_id = peers.site_of(der) if der else None
     if der is None or site_id is None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The receiving side behind the port: what a session was granted, what it may add, and when a snapshot becomes visible.
 
-Nothing here trusts the peer: presence is the store's own knowledge, every item is verified by the store under the hash it claims,
-nodes are refused before their children, and a snapshot is published only over complete roots that commit to the announced sizes.
-There is no way to delete, prune, shorten or promote anything.
+Nothing here trusts the peer: presence is the store's own knowledge, every item is verified by the store under the hash
+it claims, nodes are refused before their children, and a snapshot is published only over complete roots that commit to
+the announced sizes. There is no way to delete, prune, shorten or promote anything.
 """
 
 from __future__ import annotations
@@ -48,11 +48,15 @@ class GrantBook(Protocol):
     """The catalog's part: who may send what, and the act of making it visible."""
 
     def grant(self, session: str, site_id: str, snapshot: str) -> Grant:
-        """The open grant of exactly these three, or of a snapshot already here; raises PeerRefused (unknown, expired, another's)."""
+        """The open grant of exactly these three, or of a snapshot already here; raises PeerRefused (unknown, expired,
+        another's).
+        """
         ...
 
     def publish(self, grant: Grant, members: Sequence[Member], manifest: dict[str, Any]) -> None:
-        """Make the snapshot visible; durable when it returns. Idempotent. Raises PeerRefused when the grant ended meanwhile."""
+        """Make the snapshot visible; durable when it returns. Idempotent. Raises PeerRefused when the grant ended
+        meanwhile.
+        """
         ...
 
 

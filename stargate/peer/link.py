@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One TLS connection carrying frames. A link that says nothing for `IDLE_SECONDS` is dead; whoever has nothing to say sends PING."""
+"""One TLS connection carrying frames. A link that says nothing for `IDLE_SECONDS` is dead; whoever has nothing to say
+sends PING.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,9 @@ class Link:
         return True
 
     def wire_bytes(self) -> int:
-        """Bytes that this connection moved both ways, TLS included, as the kernel counted them (frames, where it does not)."""
+        """Bytes that this connection moved both ways, TLS included, as the kernel counted them (frames, where it does
+        not).
+        """
         try:
             info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
         except OSError:
@@ -95,8 +99,9 @@ class Link:
         return self._measured_bytes or self._framed_bytes
 
     def finish(self) -> None:
-        """Say that nothing more comes and let the other side read what was sent: bytes it still has under way are discarded,
-        for closing over them would reset the connection and destroy our last message."""
+        """Say that nothing more comes and let the other side read what was sent: bytes it still has under way are
+        discarded, for closing over them would reset the connection and destroy our last message.
+        """
         with contextlib.suppress(OSError):
             self._socket.settimeout(1.0)
             self._socket.shutdown(socket.SHUT_WR)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What leaves towards a peer: items gathered into PUT frames, a bounded number of them under way, at an allowed rate."""
+"""What leaves towards a peer: items gathered into PUT frames, a bounded number under way, at an allowed rate."""
 
 from __future__ import annotations
 
@@ -66,8 +66,9 @@ class Gate:
         return FRAME_BYTES if rate is None else max(_SLOW_FRAME_BYTES, min(FRAME_BYTES, rate))
 
     def pass_bytes(self, count: int, beat: Callable[[], None]) -> None:
-        """Return when `count` bytes may go; `beat` is called so often that the peer does not take the silence for death.
-        Raises Cancelled."""
+        """Return when `count` bytes may go; `beat` is called so often that the peer does not take the silence for
+        death. Raises Cancelled.
+        """
         while not self._go.wait(BEAT_SECONDS):
             beat()
         rate = self._rate() if self._rate else None

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pairing proofs: pure functions over a one-time code that one operator reads to another.
 
-Both ends prove that they know the code *and* see the same two certificates and nonces. A man in the middle who relays with his own
-certificate makes the two transcripts differ, and without the code he cannot make a proof for the one he wants. The code has
-80 random bits, so a proof gives nothing to guess from within its life of minutes; the caller limits attempts and uses it once.
+Both ends prove that they know the code *and* see the same two certificates and nonces. A man in the middle who relays
+with his own certificate makes the two transcripts differ, and without the code he cannot make a proof for the one he
+wants. The code has 80 random bits, so a proof gives nothing to guess from within its life of minutes; the caller limits
+attempts and uses it once.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def new_code() -> str:
 
 
 def normalise_code(typed: str) -> str:
-    """The 16 symbols of a typed code (case, spaces, dashes, O/I/L forgiven); raises InvalidArgument when it cannot be one."""
+    """The 16 symbols of a typed code (case, spaces, dashes, O/I/L forgiven); raises InvalidArgument when it cannot be
+    one.
+    """
     text = typed[:64].strip().upper().translate(_READ_AS)
     if len(text) != CODE_CHARS or any(c not in ALPHABET for c in text):
         raise InvalidArgument(

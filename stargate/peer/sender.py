@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The walk that sends what a peer lacks: questions one batch ahead, chunks first, then their nodes, upwards to the root."""
+"""The walk that sends what a peer lacks: questions one batch ahead, chunks first, then their nodes, upwards to the
+root.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,9 @@ class _Batch(NamedTuple):
 
 
 class Sender:
-    """One run over one connection. With `fingerprinting` off nothing is asked about the peer's store: chunks and nodes equal to the
-    base are skipped, and nodes that this very session delivered before a cut."""
+    """One run over one connection. With `fingerprinting` off nothing is asked about the peer's store: chunks and nodes
+    equal to the base are skipped, and nodes that this very session delivered before a cut.
+    """
 
     def __init__(
         self,

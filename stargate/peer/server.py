@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The answering end on port 2009: a thread per connection, few connections, nothing read from strangers but their handshake."""
+"""The answering end on port 2009: a thread per connection, few connections, nothing read from strangers but their
+handshake.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from stargate.peer.link import Link, tune
 log = logging.getLogger(__name__)
 
 HANDSHAKES_MAX = 32
-"""Connections that have not proven who they are. One more closes the oldest of them, so that silence cannot keep peers out."""
+"""Connections that have not proven who they are. One more closes the oldest of them, so that silence cannot keep peers
+out.
+"""
 
 HANDSHAKE_SECONDS = 10.0
 CONNECTIONS_MAX = 32

@@ -24,7 +24,7 @@ class SyncStore(Protocol):
         ...
 
     def put_verified(self, kind: int, digest: bytes, codec: int, payload: bytes, size_bytes: int) -> None:
-        """Store what a peer sent, after every check. Raises PeerProtocol for a lie, MissingChild, NoSpace, Unavailable."""
+        """Store what a peer sent, all checked. Raises PeerProtocol (a lie), MissingChild, NoSpace, Unavailable."""
         ...
 
     def flush(self) -> None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sync of a snapshot to a peer: full seed, incremental, resume and deduplication are this one job, run again after any cut."""
+"""Sync of a snapshot to a peer: full seed, incremental, resume and deduplication are this one job, run again after any
+cut.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from stargate.clock import Clock, SystemClock
-from stargate.errors import PeerProtocol, StargateError
+from stargate.errors import InvalidArgument, PeerProtocol, StargateError
 from stargate.peer.client import PeerClient, Target
 from stargate.peer.codec import Packer
+from stargate.peer.frame import MANIFEST_BYTES_MAX, MEMBERS_MAX
 from stargate.peer.identity import Identity, PeerSet
 from stargate.peer.outbox import Cancelled, Counters, Gate, Outbox
 from stargate.peer.sender import Sender
@@ -29,8 +32,9 @@ State = Literal["running", "done", "failed", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be sent and how. `bases`: per disk uuid the root of a version that the peer certainly has (only needed with
-    `fingerprinting` off, and to tell changed chunks from all chunks in the figures)."""
+    """What is to be sent and how. `bases`: per disk uuid the root of a version that the peer certainly has (only needed
+    with `fingerprinting` off, and to tell changed chunks from all chunks in the figures).
+    """
 
     session: str
     snapshot: str
@@ -43,9 +47,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class SyncStatus:
-    """As `sync_status` of the control API. Bytes are guest bytes, except `wire_bytes`: what the kernel moved both ways on the job's
-    sockets, TLS included. `chunks_total` are the chunks changed against the base (all that hold data, without one);
-    `chunks_deduplicated` those of them that did not travel because the peer had them. `error` is {code, message}."""
+    """As `sync_status` of the control API. Bytes are guest bytes, except `wire_bytes`: what the kernel moved both ways
+    on the job's sockets, TLS included. `chunks_total` are the chunks changed against the base (all that hold data,
+    without one); `chunks_deduplicated` those of them that did not travel because the peer had them. `error` is {code,
+    message}.
+    """
 
     phase: Phase
     state: State
@@ -179,6 +185,11 @@ class SyncJob:
         self._phase = "asking"
         order = self._order
         manifest = json.dumps(order.manifest, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(manifest) > MANIFEST_BYTES_MAX or len(order.members) > MEMBERS_MAX:
+            raise InvalidArgument(
+                f"a snapshot of more than {MEMBERS_MAX} disks or {MANIFEST_BYTES_MAX} bytes of manifest cannot be "
+                "replicated; split the protection domain"
+            )
         begin = Begin(order.session, order.snapshot, order.fingerprinting, tuple(order.members), manifest)
         begun = client.request(begin, Begun).result()
         if not begun.published:

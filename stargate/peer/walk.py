@@ -31,7 +31,9 @@ class OpenNode(NamedTuple):
 
 
 class Version:
-    """One tree of the store, with an optional base tree of the same chunk size and fan-out. Raises DamagedData, InvalidArgument."""
+    """One tree of the store, with an optional base tree of the same chunk size and fan-out. Raises DamagedData,
+    InvalidArgument.
+    """
 
     def __init__(self, store: SyncStore, root: bytes, base_root: bytes | None = None) -> None:
         self._store = store
@@ -80,7 +82,9 @@ class Version:
         return max(0, min(self.format.size_bytes - start_bytes, self.span_bytes(level)))
 
     def changed_chunks(self) -> int:
-        """Chunks that hold data and differ from the base at their place: what a peer with the base alone would have to get."""
+        """Chunks that hold data and differ from the base at their place: what a peer with the base alone would have to
+        get.
+        """
         return self._changed(self.top, self.base_top, self.format.depth - 1)
 
     def _changed(self, digest: bytes, base: bytes, level: int) -> int:

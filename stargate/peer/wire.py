@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The messages between sites (docs/formats/peer-wire.md): one frozen dataclass each. Pure, no I/O.
 
-Decoders check every count, size and value that a peer states; what they return may still lie about content (hashes, trees),
-which the receiver proves before it stores.
+Decoders check every count, size and value that a peer states; what they return may still lie about content (hashes,
+trees), which the receiver proves before it stores.
 """
 
 from __future__ import annotations
@@ -68,9 +68,7 @@ def _enum(enum: type[E], value: int) -> E:
     try:
         return enum(value)
     except ValueError as exc:
-        raise PeerProtocol(
-            "the other site sent a value that this version does not know", f"{enum.__name__} {value}"
-        ) from exc
+        raise PeerProtocol("the other site sent a value that is unknown here", f"{enum.__name__} {value}") from exc
 
 
 class Message(Protocol):
@@ -132,7 +130,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Names the snapshot of the granted session. `fingerprinting` False promises that nothing about the store is asked."""
+    """Names the snapshot of the granted session. Without `fingerprinting` nothing about the store will be asked."""
 
     TYPE: ClassVar[Type] = Type.BEGIN
     session: str
@@ -167,7 +165,9 @@ def _member(cursor: Cursor) -> Member:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """`published`: the snapshot is here already, nothing is to be done. `fingerprinting`: questions of scope STORE are answered."""
+    """`published`: the snapshot is here already, nothing is to be done. `fingerprinting`: questions of scope STORE are
+    answered.
+    """
 
     TYPE: ClassVar[Type] = Type.BEGUN
     published: bool

@@ -139,6 +139,15 @@ def test_it_obeys_a_receiver_that_wants_no_questions(two: tuple[Site, Site], rng
     assert all(scope is Scope.SESSION for scope, _ in b.ingest.questions)
 
 
+def test_it_refuses_a_manifest_that_no_peer_would_take(two: tuple[Site, Site], rng: random.Random) -> None:
+    a, b = two
+    what = order([member(a.store, version(a.store, noise(rng, [0]), 1))], manifest={"name": "x" * 3_000_000})
+    status = granted(a, b, what).run()
+    assert status.error is not None
+    assert status.error["code"] == "invalid_argument"
+    assert b.ingest.items == []
+
+
 def test_it_fails_clearly_when_the_base_is_not_at_the_peer(two: tuple[Site, Site], rng: random.Random) -> None:
     a, b = two
     old = version(a.store, noise(rng, range(5)), 5)

@@ -5,7 +5,7 @@
         proxy.cut_after(70_000)            # the next connection dies after so many bytes towards the target
         connect(*proxy.address)
 
-Faults set with a method hold for all connections until `heal`, except `cut_after` and `reset_after`, which are used up by one.
+Faults hold for all connections until `heal`, except `cut_after` and `reset_after`, which are used up by one.
 """
 
 from __future__ import annotations
