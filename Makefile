@@ -7,6 +7,7 @@ VENV ?= .venv
 DATA ?= var
 SITES ?= $(if $(LISTEN),1,2)
 LISTEN ?=
+NAME ?=
 SITE ?= 1
 PYTEST_ARGS ?=
 BIN := $(VENV)/bin
@@ -23,7 +24,7 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 up: venv ## start two paired sites on 127.0.0.1 and 127.0.0.2 (or SITES=1, LISTEN=address); Ctrl-C stops them
-	@exec $(MANAGE) up --root "$(DATA)" --sites $(SITES) $(if $(LISTEN),--listen "$(LISTEN)")
+	@exec $(MANAGE) up --root "$(DATA)" --sites $(SITES) $(if $(LISTEN),--listen "$(LISTEN)") $(if $(NAME),--name "$(NAME)")
 
 down: venv ## stop what `make up` started, from another terminal
 	@exec $(MANAGE) down --root "$(DATA)"

@@ -111,17 +111,17 @@ class Layout:
         finally:
             os.close(folder)
 
-    def create(self, *, number: int, listen: str, ports: dict[str, int] | None = None) -> SiteConfig:
-        """Give a new site its identity and write it down."""
+    def create(self, *, number: int, listen: str, name: str | None = None) -> SiteConfig:
+        """Give a new site its identity and write it down; without a name it is called after its number."""
         self.make_folders()
         config = SiteConfig(
             number=number,
-            name=f"site{number}",
+            name=name or f"site{number}",
             uuid=str(uuid.uuid4()),
             cluster_id=secrets.randbits(_ID_BITS) or 1,
             incarnation_id=secrets.randbits(_ID_BITS) or 1,
             listen=listen,
-            ports=dict(ports or DEFAULT_PORTS),
+            ports=dict(DEFAULT_PORTS),
             socket_dir=str(choose_socket_dir(self.run)),
         )
         self.save(config)

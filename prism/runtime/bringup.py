@@ -3,6 +3,7 @@
 
 import asyncio
 import secrets
+import socket
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,14 +27,22 @@ _DEMO_COMMAND = "demo_content"
 
 @dataclass(frozen=True)
 class Plan:
-    """What `make up` was asked for. `listen` None means loopback: site n on 127.0.0.n."""
+    """What `make up` was asked for. `listen` None means loopback: site n on 127.0.0.n, called siten.
+
+    A site that others reach is called `name`, or after its machine: two machines must not both be called site1.
+    """
 
     root: Path
     sites: int
     listen: str | None
+    name: str | None = None
 
     def address(self, number: int) -> str:
         return self.listen or f"127.0.0.{number}"
+
+    def site_name(self) -> str | None:
+        """Name of a new site, None for the usual one."""
+        return self.name or (socket.gethostname().partition(".")[0] if self.listen else None)
 
     def layout(self, number: int) -> Layout:
         return Layout(self.root / f"site{number}")
@@ -45,8 +54,8 @@ class Plan:
 
 def check(plan: Plan) -> None:
     """Everything that can be known to fail before anything is started. Raises `PreflightError` or `LayoutError`."""
-    if plan.listen and plan.sites != 1:
-        raise preflight.PreflightError("LISTEN= is for one site per machine: give SITES=1 with it.")
+    if (plan.listen or plan.name) and plan.sites != 1:
+        raise preflight.PreflightError("LISTEN= and NAME= are for one site per machine: give SITES=1 with them.")
     preflight.check_folder(plan.root)
     preflight.check_space(plan.root)
     for number in plan.numbers:
@@ -60,7 +69,7 @@ def check(plan: Plan) -> None:
 def open_site(plan: Plan, number: int) -> tuple[Layout, SiteConfig]:
     """The site's folder, identity, certificates and secret key; made at the first start, kept afterwards."""
     layout, address = plan.layout(number), plan.address(number)
-    config = layout.load() or layout.create(number=number, listen=address)
+    config = layout.load() or layout.create(number=number, listen=address, name=plan.site_name())
     layout.make_folders()
     if config.listen != address:
         config.listen = address

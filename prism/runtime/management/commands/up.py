@@ -30,10 +30,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--sites", type=int, choices=(1, 2), default=2, help="how many sites (default 2)")
         parser.add_argument("--listen", default=None, help="address of the one site (with --sites 1)")
+        parser.add_argument("--name", default=None, help="name of the one site, when it is made")
         parser.add_argument("--root", type=Path, default=ROOT / "var", help="folder of the sites' data folders")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        plan = bringup.Plan(root=options["root"].resolve(), sites=options["sites"], listen=options["listen"] or None)
+        plan = bringup.Plan(options["root"].resolve(), options["sites"], options["listen"] or None, options["name"])
         screen = Screen()
         try:
             check_folder(plan.root)
