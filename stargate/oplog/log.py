@@ -191,16 +191,14 @@ class OpLog:
 
     @property
     def recovered(self) -> Iterator[LogBatch]:
-        """The batches found at open, oldest first, read again from disk on each use (a full log's worth would be
-        large).
-        """
+        """The batches found at open, oldest first; read again from disk on each use, for a full log's would be many."""
         cursor = Cursor(self.info, self._segments.get, self._start, verify_above=None)
         while cursor.mark.position < self._recovered_end.position:
             batch = cursor.next()
-            if batch is None:
-                if cursor.mark == self._recovered_end:
-                    return
+            if batch is None and cursor.mark.position < self._recovered_end.position:
                 raise damaged(cursor.mark.position, "a batch that was read at start is unreadable now")
+            if batch is None or batch.end > self._recovered_end.position:
+                return  # only the step into a fresh segment lay between
             yield batch
 
     # -- writing
@@ -215,15 +213,13 @@ class OpLog:
         return LogFrozen("the log is frozen and its disks are read-only: " + self._frozen, self._frozen)
 
     def append(self, items: Sequence[Append]) -> list[Appended]:
-        """Write `items` as one batch with one call (several batches only when they exceed a segment) and say where
-        each went.
+        """Write `items` as one batch with one call and say where each went.
 
         All data has been taken over when this returns; it is durable after a `sync` begun afterwards. Raises LogFull,
-        NoSpace or
-        InvalidArgument with nothing written; LogFrozen.
+        NoSpace or InvalidArgument with nothing written; LogFrozen. Only what exceeds a whole segment becomes several
+        batches, of which the first may be in the log when NoSpace is raised for a later one.
         """
-        if self._frozen is not None:
-            self._check()
+        self._check()
         if not items:
             return []
         encoded = encode(items)

@@ -13,7 +13,7 @@ from stargate.errors import AlreadyExists, InvalidArgument, LogDamaged, LogFull,
 from stargate.fs.disk import OsDisk
 from stargate.fs.memdisk import MemDisk
 from stargate.oplog import CONTROL, WRITE, ZERO, Append, LogRangeGone, LogReader, OpLog
-from stargate.oplog.format import SUPERBLOCK, SUPERBLOCK_MAGIC, Superblock
+from stargate.oplog.format import RECORD, SUPERBLOCK, SUPERBLOCK_MAGIC, BatchHeader, Superblock, parse_table
 from tests.oplog.oplog_kit import FIRST, LOG_ID, SEGMENT_BYTES, as_seen, make_log, random_items, read_back, write
 
 
@@ -219,3 +219,33 @@ def test_it_refuses_a_newer_format() -> None:
     disk.open("oplog/superblock").pwritev([raw], 0)
     with pytest.raises(OperatorError, match="format 2"):
         OpLog.open(disk, "oplog", covered=FIRST)
+
+
+def test_it_lists_only_what_it_recovered_when_it_went_on_meanwhile() -> None:
+    """The log ended exactly at the start of a fresh segment; what is appended there later was not recovered."""
+    disk = MemDisk()
+    log = make_log(disk)
+    log.append([write(0, 0, 5)])
+    log.append([write(1, 1, 5)])
+    log.sync()
+    second = log.appended.position // SEGMENT_BYTES
+    log.close()
+    disk.flip(f"oplog/slot-{second:04d}", 4096)
+    again = OpLog.open(disk, "oplog", covered=FIRST)
+    again.append([write(2, 2)])
+    assert [batch.seq for batch in again.recovered] == [1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_survives_any_bytes_in_a_table(seed: int) -> None:
+    rng = Random(seed)
+    for _ in range(300):
+        count = rng.randint(0, 5)
+        table = b"".join(
+            RECORD.pack(rng.randrange(5), 0, 0, 1, rng.getrandbits(64), rng.choice([0, 1, 4096, rng.getrandbits(64)]))
+            for _ in range(count)
+        ) + rng.randbytes(rng.choice([0, 0, 4, 8]))
+        header = BatchHeader(1, 1, 4096, count, len(table), rng.choice([0, 4096]), 0, 0, 0)
+        records = parse_table(header, table)
+        if records is not None:
+            assert sum(record.length for record in records if record.type != ZERO) == header.payload_bytes
