@@ -17,6 +17,8 @@ from replication.choices import Direction
 from replication.models import LeaderState, RemoteSite, Replication
 from replication.states import ReplicationState
 
+BASES_MAX = 5
+
 
 @dataclass(frozen=True)
 class SnapshotFacts:
@@ -60,10 +62,11 @@ def current_term() -> int:
     return LeaderState.objects.filter(pk=1).values_list("term", flat=True).first() or 0
 
 
-def newest_common(site: RemoteSite, domain_uuid: uuid.UUID, *, before: datetime) -> Replication | None:
-    """The newest completed replication of the domain, in either direction, older than `before`: both sites got it."""
+def newest_common(site: RemoteSite, domain_uuid: uuid.UUID, *, before: datetime) -> list[uuid.UUID]:
+    """Snapshots of the domain, older than `before`, that both sites got, either way: newest first, at most 5."""
     done = Replication.objects.filter(site=site, domain_uuid=domain_uuid, state=ReplicationState.SUCCEEDED)
-    return done.filter(snapshot_created_at__lt=before).order_by("-snapshot_created_at", "-id").first()
+    older = done.filter(snapshot_created_at__lt=before).order_by("-snapshot_created_at", "-id")
+    return list(older.values_list("snapshot_uuid", flat=True)[:BASES_MAX])
 
 
 def running() -> list[Replication]:

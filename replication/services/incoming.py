@@ -56,7 +56,9 @@ def begin(
             **lease,
         },
     )
-    if not created and row.state == ReplicationState.RUNNING:
+    if not created:
+        # The sender lost our answer: it goes on under the new session, even where only its `snapshot_arrived` is left.
+        Replication.objects.filter(pk=row.pk).update(session=session)
         Replication.objects.filter(pk=row.pk, state=ReplicationState.RUNNING).update(**lease)
         row.refresh_from_db()
     return row

@@ -33,7 +33,7 @@ from replication.selectors import current_term, newest_common, snapshot_facts
 from replication.services import notices, queue, task_rows
 from replication.services.transitions import change
 from replication.states import ReplicationEvent, ReplicationState
-from stargate.errors import BY_CODE, Fenced, NoSpace, PeerUnreachable, StargateError, Unavailable
+from stargate.errors import BY_CODE, Fenced, NoSpace, NotFound, PeerUnreachable, StargateError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -91,21 +91,45 @@ class Run:
         """Wait until the snapshot can be sent, agree on a session and a base."""
         row = self.row
         self.keep(phase=ReplicationPhase.OFFER)
-        self.engine.wait_rooted(str(row.snapshot_uuid), constants.ROOT_WAIT_SECONDS)
-        common = newest_common(row.site, row.domain_uuid, before=row.snapshot_created_at)
+        self.wait_rooted()
+        common = self.common()
         payload = {
             "replication": str(row.uuid),
             "manifest": row.manifest,
             "retention_seconds": row.retention_seconds,
             "hidden_base": row.hidden_base,
             "bytes": snapshot_facts(row.manifest).size_bytes,
-            "base": str(common.snapshot_uuid) if common else None,
+            "base": str(common) if common else None,
         }
         raw = client.call(row.site, "offer_snapshot", payload, constants.OFFER_TIMEOUT_SECONDS)
         answer = _offer_answer(raw)
-        base = answer.base if common and answer.base == common.snapshot_uuid else None
-        self.keep(session=answer.session, base_snapshot_uuid=base)
+        self.keep(session=answer.session, base_snapshot_uuid=common if common == answer.base else None)
         return answer
+
+    def wait_rooted(self) -> None:
+        """Until the engine has folded the snapshot. Raises NotFound when it is gone, Unavailable after a long time."""
+        snapshot = str(self.row.snapshot_uuid)
+        for _ in range(constants.ROOT_WAITS_MAX):
+            try:
+                self.engine.wait_rooted(snapshot, constants.ROOT_WAIT_SECONDS)
+                return
+            except (Unavailable, NotFound):
+                # A store that lags behind the log does not know it yet; the front does, or says that it is gone.
+                self.engine.snapshot(snapshot)
+            self.keep()
+            self.sleep(constants.PROGRESS_SECONDS)
+        raise Unavailable("The block engine has not folded the snapshot yet.")
+
+    def common(self) -> uuid.UUID | None:
+        """The newest snapshot on both sites that our engine still has. None = send in full."""
+        row = self.row
+        for candidate in newest_common(row.site, row.domain_uuid, before=row.snapshot_created_at):
+            try:
+                self.engine.snapshot(str(candidate))
+            except NotFound:
+                continue
+            return candidate
+        return None
 
     def sync(self, answer: OfferAnswer) -> None:
         """The engines talk; this only watches."""
@@ -129,7 +153,10 @@ class Run:
 
     def watch(self) -> bool:
         """Copy the engine's progress into the row. True when everything was sent; raises the engine's error."""
-        status = self.engine.sync_status(str(self.row.uuid))
+        try:
+            status = self.engine.sync_status(str(self.row.uuid))
+        except NotFound as error:
+            raise Unavailable(error.message) from error  # the engine was restarted: jobs live in its memory
         self.keep(**self.progress(status))
         if status["state"] == "done":
             return True

@@ -65,16 +65,22 @@ def remote_database(pg: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     return url
 
 
-@pytest.fixture
-def remote(short_dir: Path, remote_database: str, redis_server: Any) -> Iterator[Cerebro]:
-    """The other site's Cerebro, started by the test; its tables are empty and its engine answers."""
-    layout, config = make_layout(short_dir / "site2", 2)
+@pytest.fixture(scope="session")
+def remote_process(remote_database: str, redis_server: Any) -> Iterator[Cerebro]:
+    """The other site's Cerebro, with an engine that answers."""
+    folder = Path(tempfile.mkdtemp(prefix="pr-", dir="/tmp"))
+    layout, config = make_layout(folder / "site2", 2)
     memory = MemoryEngine(layout.run)
     site = Cerebro(layout, config, remote_database, make_redis_url(redis_server.socket.parent, number=1))
-    site.rows(
-        "TRUNCATE replication_remotesite, replication_pairingcode, replication_leaderstate, core_alert, core_auditrow,"
-        " core_site CASCADE"
-    )
+    site.start()
     yield site
-    site.kill()
+    site.stop()
     memory.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def there(local: Any, remote_process: Cerebro) -> Cerebro:
+    """The other site, running, without a memory of earlier tests."""
+    remote_process.rows("TRUNCATE replication_remotesite, replication_pairingcode, core_alert, core_auditrow CASCADE")
+    return remote_process

@@ -23,7 +23,7 @@ from prism.layout import Layout, SiteConfig
 from replication.choices import SiteStatus
 from replication.models import RemoteSite
 from stargate.control.server import ControlServer, Orders
-from stargate.errors import StaleTerm, StargateError
+from stargate.errors import NotFound, StaleTerm
 from stargate.peer.identity import create_identity, fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,8 +39,9 @@ class MemoryEngine(Orders):
         self.peers: dict[str, str] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.cancelled: list[str] = []
+        self.gone: set[str] = set()
         self.script: list[dict[str, Any]] = [progress("done", 100)]
-        self.error: StargateError | None = None
+        self.unfolded: set[str] = set()
         self.lock = threading.Lock()
         self.servers = [ControlServer(str(run / name), self) for name in ("stargate.sock", "store.sock")]
         for server in self.servers:
@@ -72,8 +73,13 @@ class MemoryEngine(Orders):
         return {"free_bytes": 1 << 40}
 
     def do_wait_rooted(self, snapshot: str, timeout_seconds: float) -> dict[str, Any]:
-        if self.error is not None:
-            raise self.error
+        if snapshot in self.gone or snapshot in self.unfolded:
+            raise NotFound("the store has not met it")
+        return {"snapshot": snapshot}
+
+    def do_snapshot(self, snapshot: str) -> dict[str, Any]:
+        if snapshot in self.gone:
+            raise NotFound("no such snapshot")
         return {"snapshot": snapshot}
 
     def do_sync_start(self, job: str, **arguments: Any) -> dict[str, Any]:
@@ -81,6 +87,8 @@ class MemoryEngine(Orders):
         return {"job": job}
 
     def do_sync_status(self, job: str) -> dict[str, Any]:
+        if job not in self.jobs:
+            raise NotFound("no such job")
         return self.script.pop(0) if len(self.script) > 1 else self.script[0]
 
     def do_sync_cancel(self, job: str) -> dict[str, Any]:

@@ -48,9 +48,7 @@ def test_it_has_one_leader_of_two(contenders: tuple[Leader, Leader]) -> None:
     assert LeaderState.objects.get().holder == "two"
 
 
-def test_it_raises_the_term_above_database_and_engine(
-    contenders: tuple[Leader, Leader], engine: MemoryEngine
-) -> None:
+def test_it_raises_the_term_above_database_and_engine(contenders: tuple[Leader, Leader], engine: MemoryEngine) -> None:
     engine.term = 41
     LeaderState.objects.create(pk=1, term=17)
     one, two = contenders

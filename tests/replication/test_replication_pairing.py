@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from replication_kit import ACTOR, Cerebro, MemoryEngine, make_site, until
+from replication_kit import ACTOR, Cerebro, MemoryEngine, free_port, make_site, until
 
 from prism.core.exceptions import Conflict, InvalidInput
 from prism.core.models import AuditRow
@@ -22,18 +22,20 @@ from replication.models import RemoteSite
 from replication.rpc import client
 from replication.services import remote_sites
 from stargate.peer.identity import create_identity
+from stargate.peer.pairing import new_code, pairing_key
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
-@pytest.fixture
-def there(local: Any, remote: Cerebro) -> Cerebro:
-    """The other site, running."""
-    return remote.start()
-
-
 def code_of(site: Cerebro) -> str:
-    return site.command("pair_local", "--code")
+    """As `start_pairing` over there would leave it, without a process for it."""
+    code = new_code()
+    site.rows(
+        "TRUNCATE replication_pairingcode; INSERT INTO replication_pairingcode"
+        " (code_hash, created_at, expires_at, attempts, used_by_fingerprint)"
+        f" VALUES ('{pairing_key(code).hex()}', now(), now() + interval '10 minutes', 0, '')"
+    )
+    return code
 
 
 def pair(site: Cerebro, code: str, port: int = 0) -> RemoteSite:
@@ -166,9 +168,9 @@ def test_it_removes_a_site_that_nothing_needs(there: Cerebro, monkeypatch: pytes
     assert there.rows("SELECT certificate_pem FROM replication_remotesite") == [("",)]
 
 
-def test_it_says_when_nothing_answers(local: Any, remote: Cerebro) -> None:
+def test_it_says_when_nothing_answers(local: Any) -> None:
     with pytest.raises(PeerUnreachable, match="Nothing answers"):
-        pair(remote, "0000-0000-0000-0000")
+        remote_sites.pair(host="127.0.0.1", control_port=free_port(), code="0000-0000-0000-0000", actor=ACTOR)
 
 
 def test_it_shows_its_diagnostics_without_secrets(there: Cerebro) -> None:
@@ -190,6 +192,7 @@ def test_it_pairs_the_sites_of_one_machine_once(there: Cerebro, local: Any, sett
     from django.core.management import call_command
 
     settings.PRISM_DATA = settings.LAYOUT.data
+    (settings.PRISM_DATA.parent / "site2").symlink_to(there.layout.data)
     for name in ("DATABASE_URL", "REDIS_URL"):
         monkeypatch.setenv(name, there.env[name])
     monkeypatch.setattr("replication.management.commands.pair_local.FOREIGN", ())
@@ -237,8 +240,9 @@ class relay:
         back = threading.Thread(target=self._copy, args=(far, near), daemon=True)
         back.start()
         self._copy(near, far)
-        far.close()
+        far.shutdown(socket.SHUT_RDWR)  # wakes the other direction; closing would not
         back.join(10)
+        far.close()
         near.close()
 
     @staticmethod

@@ -86,7 +86,7 @@ def test_it_expires_in_the_queue_with_the_alert(site: RemoteSite) -> None:
 
 
 def test_it_waits_for_its_start_and_is_then_sent_by_the_sweep(site: RemoteSite, sent: list[str]) -> None:
-    row = order(site, 1, start_at=timezone.now() + timedelta(minutes=5))
+    order(site, 1, start_at=timezone.now() + timedelta(minutes=5))
     assert claim(site) is None
     assert queue.sweep(timezone.now()) == 0
     assert queue.sweep(timezone.now() + timedelta(minutes=5)) == 1

@@ -18,7 +18,6 @@ from replication.models import RemoteSite, Replication
 from replication.rpc import client
 from replication.services import replications, transfer
 from replication.states import ReplicationState as S
-from stargate.errors import NotFound, Unavailable
 
 pytestmark = pytest.mark.django_db
 
@@ -77,7 +76,13 @@ def run(row: Replication, **arguments: Any) -> Replication:
 def test_it_offers_sends_and_announces(site: RemoteSite, peer: Peer, engine: MemoryEngine) -> None:
     engine.script = [progress("running", 400), progress("done", 1000)]
     row = run(order(site))
-    assert (row.state, row.phase, row.done_bytes, row.wire_bytes, row.saved_bytes) == (S.SUCCEEDED, "done", 1000, 100, 900)
+    assert (row.state, row.phase, row.done_bytes, row.wire_bytes, row.saved_bytes) == (
+        S.SUCCEEDED,
+        "done",
+        1000,
+        100,
+        900,
+    )
     assert peer.names == ["offer_snapshot", "snapshot_arrived"]
     assert engine.jobs[str(row.uuid)]["session"] == "s-1"
     assert Task.objects.get().state == "succeeded"
@@ -132,20 +137,40 @@ def test_it_ends_the_alert_with_the_next_success(site: RemoteSite, peer: Peer) -
     assert Alert.objects.get(kind="replication_failure").resolved_at is not None
 
 
-@pytest.mark.parametrize(
-    ("error", "state"), [(Unavailable("starting"), S.PENDING), (NotFound("no such snapshot"), S.FAILED)]
-)
-def test_it_retries_what_may_pass_only(
-    site: RemoteSite, peer: Peer, engine: MemoryEngine, error: Any, state: S
-) -> None:
-    engine.error = error
-    assert run(order(site)).state == state
+def test_it_waits_for_the_fold(site: RemoteSite, peer: Peer, engine: MemoryEngine) -> None:
+    row = order(site)
+    engine.unfolded = {str(row.snapshot_uuid)}
+    run(row, sleep=lambda _seconds: engine.unfolded.clear())
+    assert row.state == S.SUCCEEDED
+
+
+def test_it_fails_when_the_snapshot_is_gone(site: RemoteSite, peer: Peer, engine: MemoryEngine) -> None:
+    row = order(site)
+    engine.gone = {str(row.snapshot_uuid)}
+    assert run(row).state == S.FAILED
+
+
+def test_it_starts_again_when_the_engine_forgot_the_job(site: RemoteSite, peer: Peer, engine: MemoryEngine) -> None:
+    row, engine.script = order(site), [progress("running", 10)]
+    run(row, sleep=lambda _seconds: engine.jobs.clear())
+    assert row.state == S.PENDING
+
+
+def test_it_waits_for_an_engine_that_is_down(site: RemoteSite, peer: Peer, engine: MemoryEngine) -> None:
+    row = order(site)
+    engine.stop()
+    assert run(row).state == S.PENDING
+
+
+def test_it_does_not_use_a_base_that_is_gone_here(site: RemoteSite, peer: Peer, engine: MemoryEngine) -> None:
+    oldest, older = run(order(site, 1)), run(order(site, 2))
+    engine.gone = {str(older.snapshot_uuid)}
+    newest = run(order(site, 3))
+    assert engine.jobs[str(newest.uuid)]["base"] == str(oldest.snapshot_uuid)
 
 
 @pytest.mark.parametrize(("code", "state"), [("peer_unreachable", S.PENDING), ("damaged_data", S.FAILED)])
-def test_it_reads_the_engines_error(
-    site: RemoteSite, peer: Peer, engine: MemoryEngine, code: str, state: S
-) -> None:
+def test_it_reads_the_engines_error(site: RemoteSite, peer: Peer, engine: MemoryEngine, code: str, state: S) -> None:
     engine.script = [progress("failed", 10, error={"code": code, "message": "it broke", "detail": ""})]
     row = run(order(site))
     assert (row.state, row.error) == (state, "it broke")

@@ -26,9 +26,7 @@ FOREIGN = ("DATABASE_URL", "REDIS_URL")
 
 
 class Command(BaseCommand):
-    help = (
-        "Pair this site (PRISM_DATA) with every other one found next to its data folder."
-    )
+    help = "Pair this site (PRISM_DATA) with every other one found next to its data folder."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for a site that still starts")
