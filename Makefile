@@ -67,7 +67,7 @@ lint: venv-dev ## ruff, mypy, import contracts, missing migrations, house style
 	$(BIN)/python .ci/house-style
 	$(BIN)/mypy stargate $$(git ls-files '*states.py')
 	$(BIN)/lint-imports
-	$(MANAGE) makemigrations --check --dry-run -v 0
+	$(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run -v 1
 
 bench: venv-dev ## measure 4K random writes beside qemu-nbd and nbdkit
 	@exec $(BIN)/python -m bench

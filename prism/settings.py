@@ -50,7 +50,6 @@ DEBUG = os.environ.get("PRISM_DEBUG") == "1"
 # Reached by loopback names, addresses and whatever LISTEN says; the certificate, not the Host header, names a site.
 ALLOWED_HOSTS = os.environ.get("PRISM_ALLOWED_HOSTS", "*").split(",")
 
-_OWN_APPS = ["prism.core", "replication", "dataprotection", "prism.console"]
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
@@ -62,7 +61,10 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "django_htmx",
-    *[app for app in _OWN_APPS if (BASE_DIR / app.replace(".", "/") / "apps.py").exists()],
+    "prism.core",
+    "replication",
+    "dataprotection",
+    "prism.console",
     "prism.runtime",
 ]
 
@@ -132,7 +134,7 @@ USE_I18N = False
 USE_TZ = True
 
 STATIC_URL = "/static/"
-STATICFILES_DIRS = [BASE_DIR / "static"] if (BASE_DIR / "static").is_dir() else []
+STATICFILES_DIRS = [BASE_DIR / "static"]
 # Served straight from static/ and the packages, scanned once at start: there is nothing to collect at an upgrade.
 STATIC_ROOT = None
 WHITENOISE_USE_FINDERS = True
