@@ -43,19 +43,18 @@ class Conversation:
 
     def run(self) -> None:
         """Until the peer closes, is refused, or the link dies; never raises for what a peer can cause."""
-        with ThreadPoolExecutor(1, thread_name_prefix="peer-ingest") as worker:
-            try:
-                with self._ingest.receiving():
-                    while self._one(worker):
-                        pass
-            except PeerUnreachable as exc:
-                log.info("peer %s: %s", self._site_id, exc)
-            except StargateError as exc:
-                log.warning("peer %s refused: %s %s", self._site_id, exc, exc.detail)
-                self._say(exc)
-            except Exception:
-                log.exception("peer %s: the engine failed", self._site_id)
-                self._say(StargateError("the other site failed internally; see its log"))
+        try:
+            with self._ingest.receiving(), ThreadPoolExecutor(1, thread_name_prefix="peer-ingest") as worker:
+                while self._one(worker):
+                    pass
+        except PeerUnreachable as exc:
+            log.info("peer %s: %s", self._site_id, exc)
+        except StargateError as exc:
+            log.warning("peer %s refused: %s %s", self._site_id, exc, exc.detail)
+            self._say(exc)
+        except Exception:
+            log.exception("peer %s: the engine failed", self._site_id)
+            self._say(StargateError("the other site failed internally; see its log"))
 
     def _say(self, exc: StargateError) -> None:
         try:
