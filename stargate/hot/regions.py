@@ -249,8 +249,7 @@ class HotWriter:
         return region == self._current or region in self._window
 
     def free(self, region: int) -> bool:
-        """Let `region` be used again; the caller knows that the catalog names no batch in it and that no reader holds
-        one.
+        """Let `region` be used again; the caller knows that neither the catalog nor a reader needs a batch in it.
 
         False: not now, the region is being written to; ask again later.
         """

@@ -264,9 +264,7 @@ class OpLog:
         ]
 
     def _append_across(self, items: Sequence[Append], encoded: Encoded) -> list[Appended]:
-        """The batch does not fit into the rest of the segment: begin the next one, and split what exceeds a whole
-        segment.
-        """
+        """The batch does not fit into the rest of the segment: begin the next; split what exceeds a whole one."""
         room = self._segment_bytes - SEGMENT_HEADER_BYTES - FOOTER.size
         batches = [encoded] if encoded.size <= room else split(items, room)
         end = self._appended.position
@@ -332,9 +330,7 @@ class OpLog:
     # -- space
 
     def release(self, up_to: int) -> None:
-        """Nothing below `up_to` is needed any more (drained, swapped, unpinned): its whole segments may be used
-        again.
-        """
+        """Nothing below `up_to` is needed any more (drained, swapped, unpinned): whole segments below become free."""
         if up_to > self._durable.position:
             raise InvalidArgument(f"position {up_to} is not durable, it cannot be released")
         self._released = max(self._released, up_to)

@@ -180,9 +180,7 @@ class LogReader:
         return self._slots.get(index)
 
     def _holds(self, slot: Slot, index: int) -> bool:
-        """Does the slot still hold segment `index`? The header is the first thing that changes when a slot is used
-        again.
-        """
+        """Does the slot still hold segment `index`? The header changes before anything else when a slot is reused."""
         header = read_header(self.info, slot.file)
         return header is not None and header.segment_index == index
 

@@ -300,3 +300,28 @@ def test_it_never_accepts_what_a_torn_tail_left_behind() -> None:
     log.close()
     _, found = _reopen(disk, FIRST)
     assert [batch[0].offset // 4096 for batch in found] == [0, 1, 9]
+
+
+def test_it_refuses_a_lost_footer_when_the_next_segment_exists() -> None:
+    disk, _ = _three_segments()
+    following = list(OpLog.open(disk.crash(Random(0)), "oplog", covered=FIRST).recovered)
+    last = [batch for batch in following if batch.position < SEGMENT_BYTES][-1]
+    disk.flip("oplog/slot-0000", last.end + 1)
+    with pytest.raises(LogDamaged):
+        OpLog.open(disk, "oplog", covered=FIRST)
+
+
+def test_it_does_not_accept_a_batch_that_follows_another_one() -> None:
+    """Same log, incarnation, position and number; only the chain tells that it came after other bytes."""
+    disks = [MemDisk(), MemDisk()]
+    for fill, disk in enumerate(disks):
+        log = make_log(disk)
+        log.append([write(0, fill)])
+        second = log.appended.position
+        log.append([write(1, 9)])
+        log.close()
+    size = log.appended.position - second
+    foreign = disks[1].open("oplog/slot-0000").pread(size, second)
+    disks[0].open("oplog/slot-0000").pwritev([foreign], second)
+    _, found = _reopen(disks[0], FIRST)
+    assert found == [as_seen([write(0, 0)])]
