@@ -61,6 +61,7 @@ def check(plan: Plan) -> None:
     for number in plan.numbers:
         address = plan.address(number)
         preflight.check_address(address)
+        preflight.check_owner(plan.layout(number).data)
         config = plan.layout(number).load()
         preflight.check_socket_paths(plan.layout(number).run)
         preflight.check_ports(address, config.ports if config else DEFAULT_PORTS)

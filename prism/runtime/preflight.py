@@ -5,6 +5,7 @@ import contextlib
 import errno
 import ipaddress
 import os
+import pwd
 import shutil
 import socket
 import tempfile
@@ -41,6 +42,18 @@ def check_folder(root: Path) -> None:
             f"The data folder {root} cannot be written ({error.strerror}). "
             f"Give it to this user (`chown`), or choose another with DATA=/path/to/folder."
         ) from error
+
+
+def check_owner(data: Path) -> None:
+    """A site is always started by the user who made it: files of two users in one folder lock out both."""
+    if not data.exists() or data.stat().st_uid == os.geteuid():
+        return
+    owner = data.stat().st_uid
+    name = next((entry.pw_name for entry in pwd.getpwall() if entry.pw_uid == owner), str(owner))
+    raise PreflightError(
+        f"{data} was made by user {name}. Start as that user, "
+        f"or keep sites of your own elsewhere: DATA=/path/to/folder."
+    )
 
 
 def check_space(root: Path, *, min_free_bytes: int = MIN_FREE_BYTES) -> None:

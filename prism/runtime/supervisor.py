@@ -63,8 +63,7 @@ class Supervisor:
         self._beat: asyncio.Task[None] | None = None
 
     def add(self, layout: Layout, config: SiteConfig) -> Site:
-        """Take a site into care; ends what a killed supervisor may have left of it."""
-        end_orphans(layout, self.screen)
+        """Take a site into care. What a killed supervisor left of it must be ended before (`end_orphans`)."""
         site = Site(layout, config)
         specs = self._make_specs(layout, config)
         site.children = [Child(config.name, spec, layout.logs, self.screen.say) for spec in specs]

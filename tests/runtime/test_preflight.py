@@ -2,6 +2,7 @@
 """What `make up` refuses before it starts anything: each time with the next step."""
 
 import os
+import pwd
 import socket
 import subprocess
 import sys
@@ -46,6 +47,13 @@ def test_it_refuses_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(preflight.PreflightError, match="DATA=/path/to/folder"):
         preflight.check_folder(tmp_path / "file" / "var")
+
+
+@pytest.mark.root
+def test_it_refuses_the_site_of_another_user(tmp_path: Path) -> None:
+    os.chown(tmp_path, pwd.getpwnam("nobody").pw_uid, -1)
+    with pytest.raises(preflight.PreflightError, match="made by user nobody"):
+        preflight.check_owner(tmp_path)
 
 
 def test_it_refuses_a_path_too_long_for_a_socket(tmp_path: Path) -> None:

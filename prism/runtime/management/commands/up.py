@@ -17,7 +17,7 @@ from prism.runtime.postgres import PostgresError
 from prism.runtime.preflight import PreflightError, check_folder
 from prism.runtime.privilege import PrivilegeError
 from prism.runtime.screen import Screen
-from prism.runtime.supervisor import Interrupted, StepFailed, Supervisor
+from prism.runtime.supervisor import Interrupted, StepFailed, Supervisor, end_orphans
 
 _REFUSALS = (PreflightError, LayoutError, PrivilegeError, PostgresError)
 _FAILURES = (ChildFailed, StepFailed)
@@ -39,6 +39,8 @@ class Command(BaseCommand):
         try:
             check_folder(plan.root)
             with SupervisorLock(plan.root):
+                for number in plan.numbers:
+                    end_orphans(plan.layout(number), screen)
                 bringup.check(plan)
                 ok = asyncio.run(_run(plan, screen))
         except AlreadyRunning as error:
