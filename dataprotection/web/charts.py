@@ -27,9 +27,12 @@ class Chart:
 
 def _rates(domain: ProtectionDomain, direction: str) -> list[int]:
     done = Replication.objects.filter(
-        domain_uuid=domain.pk, direction=direction, state=ReplicationState.SUCCEEDED,
-        started_at__isnull=False, finished_at__isnull=False,
-    ).order_by("-finished_at")  # fmt: skip
+        domain_uuid=domain.pk,
+        direction=direction,
+        state=ReplicationState.SUCCEEDED,
+        started_at__isnull=False,
+        finished_at__isnull=False,
+    ).order_by("-finished_at")
     rates = []
     for wire, started, finished in done.values_list("wire_bytes", "started_at", "finished_at")[:POINTS_MAX]:
         seconds = max((finished - started).total_seconds(), 0.001)

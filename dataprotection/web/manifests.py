@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a snapshot's manifest shows on a page. A received one was written by another site: nothing in it is taken for granted."""
+"""What a snapshot's manifest shows on a page.
+
+A received one was written by another site: nothing in it is taken for granted.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,9 @@ def entities_of(snapshot: Snapshot) -> list[ManifestEntity]:
 def groups_of(snapshot: Snapshot) -> list[ManifestGroup]:
     """Entities by consistency group."""
     manifest = snapshot.manifest if isinstance(snapshot.manifest, dict) else {}
-    wishes = {str(group.get("name", ""))[:1024]: bool(group.get("app_consistent")) for group in _dicts(manifest.get("groups"))}
+    wishes = {
+        str(group.get("name", ""))[:1024]: bool(group.get("app_consistent")) for group in _dicts(manifest.get("groups"))
+    }
     members: dict[str, list[ManifestEntity]] = {name: [] for name in wishes}
     for entity in entities_of(snapshot):
         members.setdefault(entity.group, []).append(entity)

@@ -29,9 +29,15 @@ from replication.models import RemoteSite
 HOUR, DAY = 3600, 86400
 STARTS = [("", "Now"), ("3600", "In 1 hour"), ("10800", "In 3 hours"), ("43200", "In 12 hours"), ("86400", "In 1 day")]
 RETENTIONS = [
-    ("", "No Expiration"), (str(HOUR), "1 hour"), (str(6 * HOUR), "6 hours"), (str(DAY), "1 day"), (str(7 * DAY), "1 week"),
-    (str(30 * DAY), "30 days"), (str(90 * DAY), "90 days"), (str(365 * DAY), "1 year"),
-]  # fmt: skip
+    ("", "No Expiration"),
+    (str(HOUR), "1 hour"),
+    (str(6 * HOUR), "6 hours"),
+    (str(DAY), "1 day"),
+    (str(7 * DAY), "1 week"),
+    (str(30 * DAY), "30 days"),
+    (str(90 * DAY), "90 days"),
+    (str(365 * DAY), "1 year"),
+]
 
 
 def paired_sites() -> list[RemoteSite]:
@@ -58,9 +64,10 @@ class TakeSnapshotForm(forms.Form):
     start = forms.ChoiceField(label="REPLICATION START TIME", choices=STARTS, required=False)
     retention = forms.ChoiceField(label="RETENTION TIME", choices=RETENTIONS, required=False)
     app_consistent = forms.BooleanField(
-        label="Create application consistent snapshot", required=False,
+        label="Create application consistent snapshot",
+        required=False,
         help_text="Stored as your wish; without guest tools the snapshot is crash consistent and an alert says so.",
-    )  # fmt: skip
+    )
 
     def __init__(self, *args: Any, sites: list[RemoteSite], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -85,23 +92,34 @@ def take_snapshot(request: HttpRequest, uuid: UUID) -> HttpResponse:
         chosen = [site for site in sites if str(site.pk) in data["sites"]]
         start = timezone.now() + timedelta(seconds=int(data["start"])) if data["start"] else None
         ordered = snapshot_services.take(
-            domain, local=data["local"], sites=chosen, run_at=start,
+            domain,
+            local=data["local"],
+            sites=chosen,
+            run_at=start,
             retention_seconds=int(data["retention"]) if data["retention"] else None,
-            app_consistent=data["app_consistent"], idempotency_key=key, actor=actor_of(request),
-        )  # fmt: skip
+            app_consistent=data["app_consistent"],
+            idempotency_key=key,
+            actor=actor_of(request),
+        )
         if start is not None:
             return Done(f"{back}?tab=schedules", f"A snapshot will be taken {relative(start)}.")
         return Done(task_url(ordered.task, back), f"A snapshot of {domain.name} is being taken.")
 
     form = TakeSnapshotForm(request.POST or None, sites=sites)
-    return order_page(request, "dataprotection/take_snapshot.html", form, order, _context(domain, sites=sites), again_url=back)
+    return order_page(
+        request, "dataprotection/take_snapshot.html", form, order, _context(domain, sites=sites), again_url=back
+    )
 
 
 class MigrateForm(forms.Form):
-    site = forms.ChoiceField(label="Select Site", widget=forms.RadioSelect, error_messages={"required": "Select the site to migrate to."})
+    site = forms.ChoiceField(
+        label="Select Site", widget=forms.RadioSelect, error_messages={"required": "Select the site to migrate to."}
+    )
     confirm = forms.CharField(
-        label="Type MIGRATE to confirm", max_length=20, widget=forms.TextInput(attrs={"autocomplete": "off"}),
-    )  # fmt: skip
+        label="Type MIGRATE to confirm",
+        max_length=20,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
 
     def __init__(self, *args: Any, sites: list[RemoteSite], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -142,7 +160,10 @@ class ActivateForm(forms.Form):
         super().__init__(*args, **kwargs)
         field = self.fields["snapshot"]
         if isinstance(field, forms.ChoiceField):
-            made = [(str(s.pk), f"{s.display_id}, {s.created_at:%Y-%m-%d %H:%M:%S} UTC, {relative(s.created_at)}") for s in snapshots]
+            made = [
+                (str(s.pk), f"{s.display_id}, {s.created_at:%Y-%m-%d %H:%M:%S} UTC, {relative(s.created_at)}")
+                for s in snapshots
+            ]
             field.choices = [("", "Newest complete snapshot"), *made]
 
 
@@ -159,13 +180,22 @@ def activate(request: HttpRequest, uuid: UUID) -> HttpResponse:
         return Done(task_url(task, back), f"{domain.name} is being activated on this site.")
 
     form = ActivateForm(request.POST or None, snapshots=points)
-    return order_page(request, "dataprotection/activate.html", form, order, _context(domain, newest=points[0] if points else None), again_url=back)
+    return order_page(
+        request,
+        "dataprotection/activate.html",
+        form,
+        order,
+        _context(domain, newest=points[0] if points else None),
+        again_url=back,
+    )
 
 
 class TypedNameForm(forms.Form):
     """For what destroys: the operator types the name."""
 
-    confirm = forms.CharField(label="Type the name to confirm", max_length=200, widget=forms.TextInput(attrs={"autocomplete": "off"}))
+    confirm = forms.CharField(
+        label="Type the name to confirm", max_length=200, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
 
     def __init__(self, *args: Any, name: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -189,7 +219,9 @@ def deactivate(request: HttpRequest, uuid: UUID) -> HttpResponse:
         return Done(task_url(task, back), f"{domain.name} is being deactivated on this site.")
 
     form = TypedNameForm(request.POST or None, name=domain.name)
-    context = _context(domain, members=list(domain.entities.select_related("group")[:50]), entities=domain.entities.count())
+    context = _context(
+        domain, members=list(domain.entities.select_related("group")[:50]), entities=domain.entities.count()
+    )
     return order_page(request, "dataprotection/deactivate.html", form, order, context, again_url=back)
 
 
@@ -200,10 +232,15 @@ def delete(request: HttpRequest, uuid: UUID) -> HttpResponse:
 
     def order(_data: dict[str, Any], _key: str) -> Done:
         domain_services.delete(domain, actor=actor_of(request))
-        return Done(reverse("dp:domains"), f"{domain.name} is marked for removal; it disappears when its clean-up is done.")
+        return Done(
+            reverse("dp:domains"), f"{domain.name} is marked for removal; it disappears when its clean-up is done."
+        )
 
     form = TypedNameForm(request.POST or None, name=domain.name)
     context = _context(
-        domain, entities=domain.entities.count(), schedules=domain.schedules.count(), snapshots=Snapshot.objects.filter(domain=domain).count()
+        domain,
+        entities=domain.entities.count(),
+        schedules=domain.schedules.count(),
+        snapshots=Snapshot.objects.filter(domain=domain).count(),
     )
     return order_page(request, "dataprotection/delete.html", form, order, context, again_url=reverse("dp:domains"))

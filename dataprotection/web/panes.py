@@ -70,7 +70,7 @@ def _local(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
 def _remote(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
     rows = Replication.objects.filter(
         domain_uuid=domain.pk, state=ReplicationState.SUCCEEDED, direction=Direction.OUT
-    ).select_related("site")  # fmt: skip
+    ).select_related("site")
     sorts = {"id": "display_id", "site": "site__name", "create": "snapshot_created_at", "arrived": "finished_at"}
     return {
         "table": table(
@@ -125,5 +125,9 @@ def pane_of(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
     found = context.get("table")
     if isinstance(found, Table) and "tab" not in found.params:
         context["table"] = Table(found.page, found.query, found.sort, found.prefix, {**found.params, "tab": name})
-    return {"tab": name, "tabs": [(key, label) for key, (label, _) in PANES.items()],
-            "pane_template": f"dataprotection/panes/_{name}.html", **context}  # fmt: skip
+    return {
+        "tab": name,
+        "tabs": [(key, label) for key, (label, _) in PANES.items()],
+        "pane_template": f"dataprotection/panes/_{name}.html",
+        **context,
+    }

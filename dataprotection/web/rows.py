@@ -54,9 +54,11 @@ def domain_rows(domains: Sequence[ProtectionDomain]) -> list[DomainRow]:
         rows[domain.pk] = DomainRow(domain, domain.entity_total, planned)  # type: ignore[attr-defined]
     _add_sites(rows, keys)
     _add_replications(rows, keys)
-    usage = Snapshot.objects.filter(domain__in=keys).values_list("domain").annotate(
-        known=Count("reclaimable_bytes"), total=Count("pk"), exclusive=Sum("reclaimable_bytes")
-    )  # fmt: skip
+    usage = (
+        Snapshot.objects.filter(domain__in=keys)
+        .values_list("domain")
+        .annotate(known=Count("reclaimable_bytes"), total=Count("pk"), exclusive=Sum("reclaimable_bytes"))
+    )
     for key, known, total, exclusive in usage.order_by():
         if key is not None and known == total:
             rows[key].exclusive_bytes = exclusive
@@ -75,9 +77,11 @@ def _add_sites(rows: dict[UUID, DomainRow], keys: list[UUID]) -> None:
 
 def _add_replications(rows: dict[UUID, DomainRow], keys: list[UUID]) -> None:
     open_states = [ReplicationState.RUNNING, ReplicationState.PENDING]
-    found = Replication.objects.filter(domain_uuid__in=keys, state__in=open_states).values_list(
-        "domain_uuid", "direction", "state"
-    ).annotate(n=Count("pk"), rate=Sum("rate_bytes_per_second"))  # fmt: skip
+    found = (
+        Replication.objects.filter(domain_uuid__in=keys, state__in=open_states)
+        .values_list("domain_uuid", "direction", "state")
+        .annotate(n=Count("pk"), rate=Sum("rate_bytes_per_second"))
+    )
     for key, direction, state, count, rate in found.order_by():
         row = rows[key]
         if state == ReplicationState.PENDING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,8 +14,9 @@ from django.utils import timezone
 
 from dataprotection.choices import ScheduleType
 from dataprotection.models import Schedule
-from dataprotection.services.grid import next_due
+from dataprotection.services.grid import interval, next_due
 from dataprotection.services.schedules import ScheduleSpec
+from prism.webkit.times import span
 from replication.models import RemoteSite
 
 RUNS_SHOWN = 5
@@ -23,6 +24,7 @@ NEARSYNC_MAX_MINUTES = 15
 ASYNC_MIN_MINUTES = 60
 KEEP_MAX = 1000
 LOCAL_FORMAT = "%Y-%m-%dT%H:%M"
+SHOWN_FORMAT = "%Y-%m-%d %H:%M %Z"
 
 
 def interval_refusal(kind: str, every_nth: int) -> str:
@@ -31,7 +33,10 @@ def interval_refusal(kind: str, every_nth: int) -> str:
         return ""
     if every_nth <= NEARSYNC_MAX_MINUTES:
         return "1 to 15 minutes needs NearSync, which is not in this release. Choose 60 minutes or more."
-    return "16 to 59 minutes is not possible: 15 minutes and less is NearSync, 60 minutes and more is async. Choose 60 minutes or more."
+    return (
+        "16 to 59 minutes is not possible: 15 minutes and less is NearSync, 60 minutes and more is async. "
+        "Choose 60 minutes or more."
+    )
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,15 @@ class _Grid:
     timezone: str
 
 
+@dataclass(frozen=True)
+class Run:
+    """One coming snapshot, and its time in the schedule's zone and in UTC as text."""
+
+    at: datetime
+    there: str
+    utc: str
+
+
 def _moment() -> forms.DateTimeField:
     widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format=LOCAL_FORMAT)
     return forms.DateTimeField(required=False, widget=widget, input_formats=[LOCAL_FORMAT, "%Y-%m-%dT%H:%M:%S"])
@@ -52,15 +66,20 @@ def _moment() -> forms.DateTimeField:
 
 class ScheduleForm(forms.Form):
     every_nth = forms.IntegerField(label="Repeat every", min_value=1, max_value=10000, initial=1)
-    type = forms.ChoiceField(label="Unit", choices=[(t.value, t.label.lower()) for t in ScheduleType], initial=ScheduleType.HOURLY)
-    timezone = forms.CharField(label="Time zone", max_length=64, help_text="Days follow its wall clock. For example UTC or Europe/Berlin.")
+    type = forms.ChoiceField(
+        label="Unit", choices=[(t.value, t.label.lower()) for t in ScheduleType], initial=ScheduleType.HOURLY
+    )
+    timezone = forms.CharField(
+        label="Time zone", max_length=64, help_text="Days follow its wall clock. For example UTC or Europe/Berlin."
+    )
     start_at = _moment()
     ends = forms.BooleanField(label="End on", required=False)
     end_at = _moment()
     app_consistent = forms.BooleanField(
-        label="Create application consistent snapshot", required=False,
+        label="Create application consistent snapshot",
+        required=False,
         help_text="The wish is stored; snapshots are crash consistent until guest tools exist, and an alert says so.",
-    )  # fmt: skip
+    )
     local_ticked = forms.BooleanField(label="Local", required=False, initial=True)
     local_keep = forms.IntegerField(label="Keep the last", min_value=1, max_value=KEEP_MAX, initial=1, required=False)
 
@@ -125,44 +144,54 @@ class ScheduleForm(forms.Form):
         """What the service takes; after `is_valid()`."""
         data = self.cleaned_data
         return ScheduleSpec(
-            type=data["type"], every_nth=data["every_nth"], start_at=data["start_at"], end_at=data["end_at"],
-            timezone=data["timezone"], app_consistent=data["app_consistent"], local_keep=data["local_keep"] or 1,
-            local_ticked=data["local_ticked"], remotes=data["remotes"],
-        )  # fmt: skip
+            type=data["type"],
+            every_nth=data["every_nth"],
+            start_at=data["start_at"],
+            end_at=data["end_at"],
+            timezone=data["timezone"],
+            app_consistent=data["app_consistent"],
+            local_keep=data["local_keep"] or 1,
+            local_ticked=data["local_ticked"],
+            remotes=data["remotes"],
+        )
 
-    def next_runs(self) -> list[datetime]:
-        """The next runs of a valid form, in the schedule's zone; the first snapshot is taken at once, so it comes before them."""
+    def next_runs(self) -> list[Run]:
+        """The next runs of a valid form; the first snapshot is taken at once, so it comes before them."""
         data = self.cleaned_data
         now = timezone.now()
         grid = _Grid(data["type"], data["every_nth"], data["start_at"] or now, data["end_at"], data["timezone"])
-        runs: list[datetime] = []
-        after = now
-        while len(runs) < RUNS_SHOWN:
-            due = next_due(grid, after)
-            if due is None:
-                break
-            runs.append(due.astimezone(ZoneInfo(data["timezone"])))
-            after = due
+        runs: list[Run] = []
+        due = next_due(grid, now)
+        while due is not None and len(runs) < RUNS_SHOWN:
+            there = due.astimezone(ZoneInfo(data["timezone"]))
+            runs.append(Run(due, f"{there:{SHOWN_FORMAT}}", f"{due.astimezone(UTC):{SHOWN_FORMAT}}"))
+            due = next_due(grid, due)
         return runs
 
     def kept_text(self) -> str:
-        """What the retention means in time."""
+        """What the local retention means in time."""
         data = self.cleaned_data
-        step = {ScheduleType.MINUTELY: timedelta(minutes=1), ScheduleType.HOURLY: timedelta(hours=1), ScheduleType.DAILY: timedelta(days=1)}
-        one = step[ScheduleType(data["type"])] * data["every_nth"]
-        return f"A local snapshot expires {one * (data['local_keep'] or 1)} (h:mm:ss) after it was taken." if data["local_ticked"] else (
-            "The local snapshot is kept only as the base of the next replication.")  # fmt: skip
+        if not data["local_ticked"]:
+            return "The local snapshot is kept only as the base of the next replication."
+        grid = _Grid(data["type"], data["every_nth"], timezone.now(), None, data["timezone"])
+        seconds = interval(grid).total_seconds() * (data["local_keep"] or 1)
+        return f"A local snapshot expires {span(seconds)} after it was taken."
 
 
 def initial_of(schedule: Schedule) -> dict[str, Any]:
     """Form values of a stored schedule."""
     zone = ZoneInfo(schedule.timezone)
     values: dict[str, Any] = {
-        "every_nth": schedule.every_nth, "type": schedule.type, "timezone": schedule.timezone,
-        "start_at": schedule.start_at.astimezone(zone).replace(tzinfo=None), "ends": schedule.end_at is not None,
+        "every_nth": schedule.every_nth,
+        "type": schedule.type,
+        "timezone": schedule.timezone,
+        "start_at": schedule.start_at.astimezone(zone).replace(tzinfo=None),
+        "ends": schedule.end_at is not None,
         "end_at": schedule.end_at.astimezone(zone).replace(tzinfo=None) if schedule.end_at else None,
-        "app_consistent": schedule.app_consistent, "local_ticked": schedule.local_ticked, "local_keep": schedule.local_keep,
-    }  # fmt: skip
+        "app_consistent": schedule.app_consistent,
+        "local_ticked": schedule.local_ticked,
+        "local_keep": schedule.local_keep,
+    }
     for remote in schedule.remotes.all():
         values[f"site_{remote.site_id}"] = True
         values[f"keep_{remote.site_id}"] = remote.keep

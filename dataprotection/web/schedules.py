@@ -34,9 +34,17 @@ def _back(request: HttpRequest, domain: ProtectionDomain) -> str:
     return back_url(request, reverse("dp:wizard-schedules", args=[domain.pk]))
 
 
-def _page(request: HttpRequest, domain: ProtectionDomain, form: ScheduleForm, schedule: Schedule | None) -> HttpResponse:
+def _page(
+    request: HttpRequest, domain: ProtectionDomain, form: ScheduleForm, schedule: Schedule | None
+) -> HttpResponse:
     back = _back(request, domain)
-    context: dict[str, Any] = {"nav": "Data Protection", "step": 3, "domain": domain, "schedule": schedule, "back": back}
+    context: dict[str, Any] = {
+        "nav": "Data Protection",
+        "step": 3,
+        "domain": domain,
+        "schedule": schedule,
+        "back": back,
+    }
     if "preview" in request.POST:
         context["preview"] = form if form.is_valid() else None
         return show(request, TEMPLATE, {**context, "form": form}, status=200 if form.is_valid() else 422)
@@ -85,4 +93,6 @@ def remove(request: HttpRequest, uuid: UUID) -> HttpResponse:
         return Done(back, "The schedule was removed. Snapshots taken by it stay until they expire.")
 
     context = {"nav": "Data Protection", "domain": schedule.domain, "schedule": schedule, "back": back}
-    return order_page(request, "dataprotection/schedule_remove.html", forms.Form(request.POST or None), order, context, again_url=back)
+    return order_page(
+        request, "dataprotection/schedule_remove.html", forms.Form(request.POST or None), order, context, again_url=back
+    )

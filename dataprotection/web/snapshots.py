@@ -40,7 +40,13 @@ def back_of(snapshot: Snapshot) -> str:
 
 
 def _context(snapshot: Snapshot, **more: Any) -> dict[str, Any]:
-    return {"nav": "Data Protection", "snapshot": snapshot, "domain": snapshot.domain, "back": back_of(snapshot), **more}
+    return {
+        "nav": "Data Protection",
+        "snapshot": snapshot,
+        "domain": snapshot.domain,
+        "back": back_of(snapshot),
+        **more,
+    }
 
 
 def _copies(snapshot: Snapshot) -> list[Replication]:
@@ -52,7 +58,11 @@ def _copies(snapshot: Snapshot) -> list[Replication]:
 def details(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """Consistency groups, entities, size, copies elsewhere."""
     snapshot = _snapshot(uuid)
-    return show(request, "dataprotection/snapshot.html", _context(snapshot, groups=groups_of(snapshot), copies=_copies(snapshot)))
+    return show(
+        request,
+        "dataprotection/snapshot.html",
+        _context(snapshot, groups=groups_of(snapshot), copies=_copies(snapshot)),
+    )
 
 
 @reader
@@ -63,18 +73,27 @@ def recovery(request: HttpRequest, uuid: UUID) -> HttpResponse:
     copies = {copy.site: copy for copy in _copies(snapshot)}
     done = ReplicationState.SUCCEEDED
     sites = [(site, copy.state == done, copy.get_state_display()) for site, copy in copies.items()]
-    return show(request, "dataprotection/recovery.html", _context(snapshot, entities=entities_of(snapshot), usable=usable, sites=sites))
+    return show(
+        request,
+        "dataprotection/recovery.html",
+        _context(snapshot, entities=entities_of(snapshot), usable=usable, sites=sites),
+    )
 
 
 class RestoreForm(forms.Form):
-    entities = forms.MultipleChoiceField(label="What to Restore", error_messages={"required": "Tick at least one entity."})
+    entities = forms.MultipleChoiceField(
+        label="What to Restore", error_messages={"required": "Tick at least one entity."}
+    )
     how = forms.ChoiceField(label="How to Restore", choices=HOW, widget=forms.RadioSelect, initial=CREATE)
     disconnect_writers = forms.BooleanField(
-        label="Disconnect clients that are using the disks", required=False,
+        label="Disconnect clients that are using the disks",
+        required=False,
         help_text="Only for Overwrite. Without it a disk with a connected writer is not overwritten.",
-    )  # fmt: skip
+    )
     vm_prefix = forms.CharField(label="VM Name Prefix", required=False, max_length=75, initial="Prism-Clone-")
-    volume_group_prefix = forms.CharField(label="Volume Group Name Prefix", required=False, max_length=75, initial="Prism-Clone-")
+    volume_group_prefix = forms.CharField(
+        label="Volume Group Name Prefix", required=False, max_length=75, initial="Prism-Clone-"
+    )
     file_prefix = forms.CharField(label="File Path Prefix", required=False, max_length=255, initial="/Prism-Clone")
 
     def __init__(self, *args: Any, listed: list[ManifestEntity], overwrite: bool, **kwargs: Any) -> None:
@@ -89,9 +108,15 @@ class RestoreForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
         if data.get("how") == CREATE:
-            for kind, name in ((EntityType.VM, "vm_prefix"), (EntityType.VOLUME_GROUP, "volume_group_prefix"), (EntityType.FILE, "file_prefix")):
+            for kind, name in (
+                (EntityType.VM, "vm_prefix"),
+                (EntityType.VOLUME_GROUP, "volume_group_prefix"),
+                (EntityType.FILE, "file_prefix"),
+            ):
                 if kind in self.kinds and not data.get(name):
-                    self.add_error(name, "New entities need a prefix, so that their names differ from the existing ones.")
+                    self.add_error(
+                        name, "New entities need a prefix, so that their names differ from the existing ones."
+                    )
         return data
 
 
@@ -112,13 +137,22 @@ def restore(request: HttpRequest, uuid: UUID) -> HttpResponse:
         chosen = [UUID(entity) for entity in data["entities"]]
         if data["how"] == OVERWRITE:
             task = restore_services.overwrite(
-                snapshot, entity_uuids=chosen, disconnect_writers=data["disconnect_writers"], idempotency_key=key, actor=actor_of(request)
+                snapshot,
+                entity_uuids=chosen,
+                disconnect_writers=data["disconnect_writers"],
+                idempotency_key=key,
+                actor=actor_of(request),
             )
         else:
             task = restore_services.clone(
-                snapshot, entity_uuids=chosen, vm_prefix=data["vm_prefix"], volume_group_prefix=data["volume_group_prefix"],
-                file_prefix=data["file_prefix"], idempotency_key=key, actor=actor_of(request),
-            )  # fmt: skip
+                snapshot,
+                entity_uuids=chosen,
+                vm_prefix=data["vm_prefix"],
+                volume_group_prefix=data["volume_group_prefix"],
+                file_prefix=data["file_prefix"],
+                idempotency_key=key,
+                actor=actor_of(request),
+            )
         return Done(task_url(task, back_of(snapshot)), f"Snapshot {snapshot.display_id} is being restored.")
 
     form = RestoreForm(request.POST or None, listed=listed, overwrite=not reason)
@@ -137,7 +171,9 @@ def delete(request: HttpRequest, uuid: UUID) -> HttpResponse:
         return Done(back_of(snapshot), f"Snapshot {snapshot.display_id} was deleted.")
 
     form = forms.Form(request.POST or None)
-    return order_page(request, "dataprotection/snapshot_delete.html", form, order, _context(snapshot), again_url=back_of(snapshot))
+    return order_page(
+        request, "dataprotection/snapshot_delete.html", form, order, _context(snapshot), again_url=back_of(snapshot)
+    )
 
 
 class RetainForm(forms.Form):
@@ -155,4 +191,6 @@ def retain(request: HttpRequest, uuid: UUID) -> HttpResponse:
         return Done(back_of(snapshot), f"The expiry of snapshot {snapshot.display_id} was changed.")
 
     form = RetainForm(request.POST or None)
-    return order_page(request, "dataprotection/snapshot_retain.html", form, order, _context(snapshot), again_url=back_of(snapshot))
+    return order_page(
+        request, "dataprotection/snapshot_retain.html", form, order, _context(snapshot), again_url=back_of(snapshot)
+    )

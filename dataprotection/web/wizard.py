@@ -26,9 +26,12 @@ LISTED_MAX = 500
 
 class NameForm(forms.Form):
     name = forms.CharField(
-        label="Name", max_length=200, widget=forms.TextInput(attrs={"autofocus": True, "autocomplete": "off"}),
-        help_text="At most 75 characters: letters, digits, dot, hyphen, underscore. The same name is used on every remote site.",
-    )  # fmt: skip
+        label="Name",
+        max_length=200,
+        widget=forms.TextInput(attrs={"autofocus": True, "autocomplete": "off"}),
+        help_text="At most 75 characters: letters, digits, dot, hyphen, underscore. "
+        "The same name is used on every remote site.",
+    )
 
 
 class ProtectForm(forms.Form):
@@ -43,9 +46,11 @@ class ProtectForm(forms.Form):
     existing_group = forms.ChoiceField(label="Existing CG", required=False)
     new_group = forms.CharField(label="New CG", required=False, max_length=200)
     app_consistent = forms.BooleanField(
-        label="Use application consistent snapshots", required=False,
-        help_text="One VM per group. The wish is stored; snapshots are crash consistent until guest tools exist, and the table says which you got.",
-    )  # fmt: skip
+        label="Use application consistent snapshots",
+        required=False,
+        help_text="One VM per group. The wish is stored; snapshots are crash consistent "
+        "until guest tools exist, and the table says which you got.",
+    )
     related = forms.BooleanField(
         label="Auto protect related entities",
         required=False,
@@ -106,10 +111,14 @@ def _entities_context(request: HttpRequest, domain: ProtectionDomain) -> dict[st
         name__icontains=protected_name, group__name__icontains=group_name
     )
     return {
-        "nav": "Data Protection", "step": 2, "domain": domain, "types": EntityType.choices,
+        "nav": "Data Protection",
+        "step": 2,
+        "domain": domain,
+        "types": EntityType.choices,
         "listed": unprotected(name=name, entity_type=entity_type, limit=LISTED_MAX),
-        "members": members, "filter": {"name": name, "type": entity_type, "pname": protected_name, "pcg": group_name},
-    }  # fmt: skip
+        "members": members,
+        "filter": {"name": name, "type": entity_type, "pname": protected_name, "pcg": group_name},
+    }
 
 
 @operator
@@ -125,9 +134,14 @@ def entities(request: HttpRequest, uuid: UUID) -> HttpResponse:
     def order(data: dict[str, Any], _key: str) -> Done:
         chosen = entities_by_key(data["entities"])
         protection.protect(
-            domain, entities=chosen, group_mode=data["group_mode"], group_name=form.group_name,
-            app_consistent=data["app_consistent"], related=data["related"], actor=actor_of(request),
-        )  # fmt: skip
+            domain,
+            entities=chosen,
+            group_mode=data["group_mode"],
+            group_name=form.group_name,
+            app_consistent=data["app_consistent"],
+            related=data["related"],
+            actor=actor_of(request),
+        )
         return Done(
             request.get_full_path(),
             f"{len(chosen)} {'entity is' if len(chosen) == 1 else 'entities are'} now protected.",

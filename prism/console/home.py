@@ -27,9 +27,11 @@ DOMAINS_MAX = 100
 TASKS_MAX = 10
 
 _BY_SEVERITY = Case(
-    When(severity=Severity.CRITICAL, then=Value(0)), When(severity=Severity.WARNING, then=Value(1)),
-    default=Value(2), output_field=IntegerField(),
-)  # fmt: skip
+    When(severity=Severity.CRITICAL, then=Value(0)),
+    When(severity=Severity.WARNING, then=Value(1)),
+    default=Value(2),
+    output_field=IntegerField(),
+)
 
 
 @dataclass(frozen=True)
@@ -90,14 +92,20 @@ def usage() -> Usage:
 
 
 def _newest_here() -> dict[UUID | None, datetime]:
-    usable = Snapshot.objects.filter(state__in=[SnapshotState.AVAILABLE, SnapshotState.RETAIN_FOREVER], hidden_base=False)
+    usable = Snapshot.objects.filter(
+        state__in=[SnapshotState.AVAILABLE, SnapshotState.RETAIN_FOREVER], hidden_base=False
+    )
     return dict(usable.values_list("domain_id").annotate(newest=Max("created_at")))
 
 
 def _newest_elsewhere() -> dict[UUID, list[Point]]:
     arrived = Replication.objects.filter(state=ReplicationState.SUCCEEDED, direction=Direction.OUT)
     points: dict[UUID, list[Point]] = {}
-    for domain, site, at in arrived.values_list("domain_uuid", "site__name").annotate(newest=Max("snapshot_created_at")).order_by("site__name"):
+    for domain, site, at in (
+        arrived.values_list("domain_uuid", "site__name")
+        .annotate(newest=Max("snapshot_created_at"))
+        .order_by("site__name")
+    ):
         points.setdefault(domain, []).append(Point(site, at))
     return points
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may see and who may act: the one place that says it for the console.
 
-Everybody signed in may read. Superusers and members of the group `operator` may act. Everybody else is sent to the sign-in page.
+Everybody signed in may read. Superusers and members of the group `operator` may act.
+Everybody else is sent to the sign-in page.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 OPERATOR_GROUP = "operator"
-READ_ONLY_REASON = f"You are signed in with read-only rights. Ask an administrator to add you to the group “{OPERATOR_GROUP}”."
+READ_ONLY_REASON = (
+    f"You are signed in with read-only rights. Ask an administrator to add you to the group “{OPERATOR_GROUP}”."
+)
 
 View = Callable[..., HttpResponseBase]
 

@@ -79,7 +79,8 @@ def order_page(
 ) -> HttpResponse:
     """GET shows `form`; POST gives `order(cleaned_data, idempotency_key)`.
 
-    A refusal or a wrong field answers 422 with the message beside it and a fresh token; a form sent twice goes to `again_url`.
+    A refusal or a wrong field answers 422 with the message beside it and a fresh token;
+    a form sent twice goes to `again_url`.
     """
     if request.method == "POST" and form.is_valid():
         token = token_of(request)

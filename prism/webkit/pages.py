@@ -24,10 +24,14 @@ def is_fragment(request: HttpRequest) -> bool:
     return request.headers.get("HX-Request") == "true" and not in_dialog(request)
 
 
-def show(request: HttpRequest, template: str, context: dict[str, Any] | None = None, *, status: int = 200) -> HttpResponse:
+def show(
+    request: HttpRequest, template: str, context: dict[str, Any] | None = None, *, status: int = 200
+) -> HttpResponse:
     """Render `template`; it extends the variable `layout`, so that one template is a page and a dialog."""
     layout = "prism/dialog.html" if in_dialog(request) else "prism/page.html"
-    response = render(request, template, {"layout": layout, "in_dialog": in_dialog(request), **(context or {})}, status=status)
+    response = render(
+        request, template, {"layout": layout, "in_dialog": in_dialog(request), **(context or {})}, status=status
+    )
     patch_vary_headers(response, ["HX-Request", "HX-Target", "Cookie"])
     patch_cache_control(response, private=True, no_store=True)
     return response

@@ -16,7 +16,11 @@ from prism.webkit.pages import back_url
 from replication.models import Replication
 from replication.services import replications as services
 
-VERBS = {"pause": (services.pause, "paused"), "resume": (services.resume, "resumed"), "abort": (services.abort, "aborted")}
+VERBS = {
+    "pause": (services.pause, "paused"),
+    "resume": (services.resume, "resumed"),
+    "abort": (services.abort, "aborted"),
+}
 
 
 @require_POST

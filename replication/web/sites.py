@@ -13,11 +13,11 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
+from prism.core.exceptions import Refused
 from prism.webkit.access import operator, reader
 from prism.webkit.orders import Done, actor_of, order_page, press, say
 from prism.webkit.pages import is_fragment, show
 from prism.webkit.tables import table
-from prism.core.exceptions import Refused
 from replication.choices import Capability, Direction
 from replication.models import RemoteSite
 from replication.services import pairing, pairing_client, remote_sites
@@ -25,7 +25,14 @@ from replication.states import ReplicationState
 from stargate.errors import StargateError
 
 NAV = {"nav": "Data Protection"}
-SORTS = {"name": "name", "capability": "capability", "status": "status", "latency": "latency_seconds", "out": "outbound", "in": "inbound"}
+SORTS = {
+    "name": "name",
+    "capability": "capability",
+    "status": "status",
+    "latency": "latency_seconds",
+    "out": "outbound",
+    "in": "inbound",
+}
 CONTROL_PORT = 2020
 
 
@@ -43,14 +50,18 @@ def sites(request: HttpRequest) -> HttpResponse:
         rx=Sum("replications__rate_bytes_per_second", filter=_running(Direction.IN), default=0),
     )
     template = "replication/_sites.html" if is_fragment(request) else "replication/sites.html"
-    return show(request, template, {**NAV, "table": table(request, rows, sorts=SORTS, default="name", search=("name",))})
+    return show(
+        request, template, {**NAV, "table": table(request, rows, sorts=SORTS, default="name", search=("name",))}
+    )
 
 
 @reader
 def site(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """One site: relationship, fingerprints, addresses, mappings."""
     found = get_object_or_404(RemoteSite, uuid=uuid)
-    waiting = found.replications.filter(state__in=[ReplicationState.RUNNING, ReplicationState.PENDING]).order_by("-created_at")[:20]
+    waiting = found.replications.filter(state__in=[ReplicationState.RUNNING, ReplicationState.PENDING]).order_by(
+        "-created_at"
+    )[:20]
     return show(request, "replication/site.html", {**NAV, "site": found, "replications": waiting})
 
 
@@ -67,15 +78,31 @@ def show_code(request: HttpRequest) -> HttpResponse:
     try:
         offer = pairing.start_pairing(actor=actor_of(request))
     except (Refused, StargateError, OSError) as error:
-        text = say(error) if not isinstance(error, OSError) else "This site has no identity yet: its certificate cannot be read."
-        return show(request, "replication/add.html", {**NAV, "form": PairForm(), "error": text, "back": reverse("rep:sites")}, status=422)
+        text = (
+            say(error)
+            if not isinstance(error, OSError)
+            else "This site has no identity yet: its certificate cannot be read."
+        )
+        return show(
+            request,
+            "replication/add.html",
+            {**NAV, "form": PairForm(), "error": text, "back": reverse("rep:sites")},
+            status=422,
+        )
     return show(request, "replication/code.html", {**NAV, "offer": offer, "back": reverse("rep:sites")})
 
 
 class PairForm(forms.Form):
-    host = forms.CharField(label="Address of the other site", max_length=255, help_text="Host name or address, for example 127.0.0.2")
+    host = forms.CharField(
+        label="Address of the other site", max_length=255, help_text="Host name or address, for example 127.0.0.2"
+    )
     control_port = forms.IntegerField(label="Port", min_value=1, max_value=65535, initial=CONTROL_PORT)
-    code = forms.CharField(label="Code", max_length=64, widget=forms.TextInput(attrs={"autocomplete": "off"}), help_text="The one that the other site shows.")
+    code = forms.CharField(
+        label="Code",
+        max_length=64,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        help_text="The one that the other site shows.",
+    )
 
 
 @operator
@@ -83,11 +110,23 @@ def pair(request: HttpRequest) -> HttpResponse:
     """Enter the code of the other site; afterwards both show the same fingerprint."""
 
     def order(data: dict[str, Any], _key: str) -> Done:
-        made = pairing_client.pair(host=data["host"].strip(), code=data["code"], control_port=data["control_port"], actor=actor_of(request))
-        return Done(reverse("rep:site", args=[made.uuid]), f"Paired with {made.name}. Compare the pairing fingerprint with the one the other site shows.")
+        made = pairing_client.pair(
+            host=data["host"].strip(), code=data["code"], control_port=data["control_port"], actor=actor_of(request)
+        )
+        return Done(
+            reverse("rep:site", args=[made.uuid]),
+            f"Paired with {made.name}. Compare the pairing fingerprint with the one the other site shows.",
+        )
 
     form = PairForm(request.POST or None)
-    return order_page(request, "replication/add.html", form, order, {**NAV, "back": reverse("rep:sites")}, again_url=reverse("rep:sites"))
+    return order_page(
+        request,
+        "replication/add.html",
+        form,
+        order,
+        {**NAV, "back": reverse("rep:sites")},
+        again_url=reverse("rep:sites"),
+    )
 
 
 def _pairs(text: str) -> dict[str, str]:
@@ -117,13 +156,20 @@ class SiteForm(forms.Form):
     data_port = forms.IntegerField(label="Data port", min_value=1, max_value=65535)
     compress = forms.BooleanField(label="Compress on wire", required=False)
     container_map = forms.CharField(
-        label="Storage container mapping", required=False, max_length=20000, widget=forms.Textarea(attrs={"rows": 4}),
-        help_text="One per line: container here = container there. An unmapped container goes to the one of the same name.",
-    )  # fmt: skip
+        label="Storage container mapping",
+        required=False,
+        max_length=20000,
+        widget=forms.Textarea(attrs={"rows": 4}),
+        help_text="One per line: container here = container there. "
+        "An unmapped container goes to the one of the same name.",
+    )
     network_map = forms.CharField(
-        label="Network mapping", required=False, max_length=20000, widget=forms.Textarea(attrs={"rows": 4}),
+        label="Network mapping",
+        required=False,
+        max_length=20000,
+        widget=forms.Textarea(attrs={"rows": 4}),
         help_text="One per line: network here = network there. A card in an unmapped network comes up disconnected.",
-    )  # fmt: skip
+    )
 
     def clean_container_map(self) -> dict[str, str]:
         return _pairs(self.cleaned_data["container_map"])
@@ -135,10 +181,15 @@ class SiteForm(forms.Form):
 def _initial(found: RemoteSite) -> dict[str, Any]:
     first = found.addresses[0] if found.addresses else {}
     return {
-        "name": found.name, "capability": found.capability, "host": first.get("host", ""), "control_port": first.get("control_port", CONTROL_PORT),
-        "data_port": first.get("data_port", 2009), "compress": found.compress,
-        "container_map": _lines(found.container_map), "network_map": _lines(found.network_map),
-    }  # fmt: skip
+        "name": found.name,
+        "capability": found.capability,
+        "host": first.get("host", ""),
+        "control_port": first.get("control_port", CONTROL_PORT),
+        "data_port": first.get("data_port", 2009),
+        "compress": found.compress,
+        "container_map": _lines(found.container_map),
+        "network_map": _lines(found.network_map),
+    }
 
 
 @operator
@@ -150,13 +201,21 @@ def edit(request: HttpRequest, uuid: UUID) -> HttpResponse:
     def order(data: dict[str, Any], _key: str) -> Done:
         first = {"host": data["host"].strip(), "control_port": data["control_port"], "data_port": data["data_port"]}
         remote_sites.update(
-            found, name=data["name"], capability=data["capability"], addresses=[first, *found.addresses[1:]], compress=data["compress"],
-            container_map=data["container_map"], network_map=data["network_map"], actor=actor_of(request),
-        )  # fmt: skip
+            found,
+            name=data["name"],
+            capability=data["capability"],
+            addresses=[first, *found.addresses[1:]],
+            compress=data["compress"],
+            container_map=data["container_map"],
+            network_map=data["network_map"],
+            actor=actor_of(request),
+        )
         return Done(back, f"Remote site {found.name} was changed.")
 
     form = SiteForm(request.POST or None, initial=_initial(found))
-    return order_page(request, "replication/edit.html", form, order, {**NAV, "site": found, "back": back}, again_url=back)
+    return order_page(
+        request, "replication/edit.html", form, order, {**NAV, "site": found, "back": back}, again_url=back
+    )
 
 
 @require_POST
@@ -173,7 +232,9 @@ def test(request: HttpRequest, uuid: UUID) -> HttpResponse:
 
 
 class DeleteForm(forms.Form):
-    confirm = forms.BooleanField(label="Delete the remote site and end the pairing", error_messages={"required": "Confirm it."})
+    confirm = forms.BooleanField(
+        label="Delete the remote site and end the pairing", error_messages={"required": "Confirm it."}
+    )
 
 
 @operator
@@ -186,4 +247,11 @@ def delete(request: HttpRequest, uuid: UUID) -> HttpResponse:
         return Done(reverse("rep:sites"), f"Remote site {found.name} was deleted.")
 
     context = {**NAV, "site": found, "back": reverse("rep:site", args=[uuid])}
-    return order_page(request, "replication/delete.html", DeleteForm(request.POST or None), order, context, again_url=reverse("rep:sites"))
+    return order_page(
+        request,
+        "replication/delete.html",
+        DeleteForm(request.POST or None),
+        order,
+        context,
+        again_url=reverse("rep:sites"),
+    )

@@ -18,7 +18,7 @@
     if (!dialog || event.detail.target !== dialog || !dialog.firstElementChild) { return; }
     if (!dialog.open) { dialog.showModal(); }
     const first = dialog.querySelector("[aria-invalid=true], [autofocus], .cancel");
-    if (first) { first.focus(); }
+    if (first) { first.focus({ preventScroll: true }); }
   });
   if (dialog) {
     dialog.addEventListener("close", function () { dialog.replaceChildren(); });

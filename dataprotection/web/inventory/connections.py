@@ -41,5 +41,7 @@ def disk_lines(disks: Iterable[VirtualDisk]) -> tuple[list[DiskLine], str]:
             except (Refused, StargateError, OSError) as failure:
                 error = str(failure) or "The block engine does not answer."
         connections = state.get("connections") or []
-        lines.append(DiskLine(disk, nbd_uri(disk), str(state.get("role", "")), str(state.get("reason") or ""), list(connections)))
+        lines.append(
+            DiskLine(disk, nbd_uri(disk), str(state.get("role", "")), str(state.get("reason") or ""), list(connections))
+        )
     return lines, error

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django import forms
 from django.core.files.uploadedfile import UploadedFile
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -20,6 +20,7 @@ from dataprotection.services import images
 from dataprotection.services.disks import NewDisk
 from dataprotection.web.inventory.fields import SizeField
 from prism.webkit.access import operator
+from prism.webkit.downloads import download
 from prism.webkit.orders import Done, actor_of, order_page
 from prism.webkit.sizes import size
 
@@ -53,10 +54,19 @@ def _add(request: HttpRequest, owner: VM | VolumeGroup) -> HttpResponse:
     back = owner_url(owner)
 
     def order(data: dict[str, Any], _key: str) -> Done:
-        disk = disk_services.add(owner, NewDisk(data["size"], bus=data["bus"], label=data["label"]), actor=actor_of(request))
+        disk = disk_services.add(
+            owner, NewDisk(data["size"], bus=data["bus"], label=data["label"]), actor=actor_of(request)
+        )
         return Done(back, f"A disk of {size(disk.size_bytes)} was added; it is served as {disk.export_name}.")
 
-    return order_page(request, FORM, AddForm(request.POST or None), order, _context(f"Add disk to {owner.name}", back, save="Add"), again_url=back)
+    return order_page(
+        request,
+        FORM,
+        AddForm(request.POST or None),
+        order,
+        _context(f"Add disk to {owner.name}", back, save="Add"),
+        again_url=back,
+    )
 
 
 @operator
@@ -83,10 +93,14 @@ def resize(request: HttpRequest, uuid: UUID) -> HttpResponse:
 
     def order(data: dict[str, Any], _key: str) -> Done:
         disk_services.resize(disk, size_bytes=data["size_bytes"], actor=actor_of(request))
-        return Done(back, f"{disk.export_name} now has {size(disk.size_bytes)}. Clients see it when they connect again.")
+        return Done(
+            back, f"{disk.export_name} now has {size(disk.size_bytes)}. Clients see it when they connect again."
+        )
 
     form = ResizeForm(request.POST or None, initial={"size_bytes": size(disk.size_bytes)})
-    context = _context(f"Resize {disk.export_name}", back, save="Resize", tip=f"It has {size(disk.size_bytes)}. A disk can only grow.")
+    context = _context(
+        f"Resize {disk.export_name}", back, save="Resize", tip=f"It has {size(disk.size_bytes)}. A disk can only grow."
+    )
     return order_page(request, FORM, form, order, context, again_url=back)
 
 
@@ -99,7 +113,9 @@ class MoveForm(forms.Form):
         field = self.fields["owner"]
         if isinstance(field, forms.ChoiceField):
             machines = [(f"vm:{pk}", f"VM {name}") for pk, name in VM.objects.values_list("pk", "name")]
-            field.choices = machines + [(f"vg:{pk}", f"Volume group {name}") for pk, name in VolumeGroup.objects.values_list("pk", "name")]
+            field.choices = machines + [
+                (f"vg:{pk}", f"Volume group {name}") for pk, name in VolumeGroup.objects.values_list("pk", "name")
+            ]
 
 
 @operator
@@ -110,12 +126,19 @@ def move(request: HttpRequest, uuid: UUID) -> HttpResponse:
 
     def order(data: dict[str, Any], _key: str) -> Done:
         kind, _, key = data["owner"].partition(":")
-        owner: VM | VolumeGroup = get_object_or_404(VM, pk=key) if kind == "vm" else get_object_or_404(VolumeGroup, pk=key)
+        owner: VM | VolumeGroup = (
+            get_object_or_404(VM, pk=key) if kind == "vm" else get_object_or_404(VolumeGroup, pk=key)
+        )
         disk_services.move(disk, owner=owner, bus=data["bus"], actor=actor_of(request))
         return Done(owner_url(owner), f"{disk.export_name} is now attached to {owner.name}; its NBD address stays.")
 
     form = MoveForm(request.POST or None, initial={"bus": disk.bus})
-    context = _context(f"Move {disk.export_name}", back, save="Move", tip="The disk is detached from its owner and attached to another one. Its bytes and its NBD address stay.")
+    context = _context(
+        f"Move {disk.export_name}",
+        back,
+        save="Move",
+        tip="The disk is detached from its owner and attached to another one. Its bytes and its NBD address stay.",
+    )
     return order_page(request, FORM, form, order, context, again_url=back)
 
 
@@ -129,12 +152,22 @@ def remove(request: HttpRequest, uuid: UUID) -> HttpResponse:
         disk_services.remove(disk, actor=actor_of(request))
         return Done(back, "The disk was removed.")
 
-    context = _context(f"Remove {disk.export_name}", back, save="Remove", tone="danger", warning=f"The disk of {size(disk.size_bytes)} and everything written to it since the last snapshot is gone. Snapshots keep their copy.")
+    context = _context(
+        f"Remove {disk.export_name}",
+        back,
+        save="Remove",
+        tone="danger",
+        warning=f"The disk of {size(disk.size_bytes)} and everything written to it since the last snapshot is gone. "
+        "Snapshots keep their copy.",
+    )
     return order_page(request, FORM, forms.Form(request.POST or None), order, context, again_url=back)
 
 
 class ImportForm(forms.Form):
-    image = forms.FileField(label="Raw image", help_text="Its bytes are written from the beginning of the disk. It may not be larger than the disk.")
+    image = forms.FileField(
+        label="Raw image",
+        help_text="Its bytes are written from the beginning of the disk. It may not be larger than the disk.",
+    )
 
 
 @operator
@@ -149,7 +182,15 @@ def import_raw(request: HttpRequest, uuid: UUID) -> HttpResponse:
         return Done(back, f"{size(image.size)} were written to {disk.export_name}.")
 
     form = ImportForm(request.POST or None, request.FILES or None)
-    context = _context(f"Import into {disk.export_name}", back, save="Import", tone="danger", multipart=True, warning=f"What stands on the disk ({size(disk.size_bytes)}) is overwritten. For large images qemu-img or nbdcopy to the NBD address is faster.")
+    context = _context(
+        f"Import into {disk.export_name}",
+        back,
+        save="Import",
+        tone="danger",
+        multipart=True,
+        warning=f"What stands on the disk ({size(disk.size_bytes)}) is overwritten. "
+        "For large images qemu-img or nbdcopy to the NBD address is faster.",
+    )
     return order_page(request, FORM, form, order, context, again_url=back)
 
 
@@ -157,7 +198,10 @@ def import_raw(request: HttpRequest, uuid: UUID) -> HttpResponse:
 def export_raw(request: HttpRequest, uuid: UUID) -> HttpResponseBase:
     """Download the disk as a raw image, as it is now."""
     disk = _disk(uuid)
-    response = StreamingHttpResponse(images.export_raw(disk, actor=actor_of(request)), content_type="application/octet-stream")
-    response["Content-Length"] = str(disk.size_bytes)
-    response["Content-Disposition"] = f'attachment; filename="{disk.export_name}.raw"'
-    return response
+    return download(
+        request,
+        images.export_raw(disk),
+        size_bytes=disk.size_bytes,
+        name=f"{disk.export_name}.raw",
+        back=owner_url(disk.owner),
+    )

@@ -9,7 +9,7 @@ from uuid import UUID
 from django import forms
 from django.core.files.uploadedfile import UploadedFile
 from django.db.models import Count
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -22,6 +22,7 @@ from dataprotection.web.inventory.connections import disk_lines
 from dataprotection.web.inventory.fields import container_field, name_field
 from dataprotection.web.inventory.vms import DeleteForm
 from prism.webkit.access import operator, reader
+from prism.webkit.downloads import download as answer
 from prism.webkit.orders import Done, actor_of, order_page
 from prism.webkit.pages import show
 from prism.webkit.sizes import size
@@ -50,9 +51,15 @@ def files(request: HttpRequest) -> HttpResponse:
 @reader
 def stored_file(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """One file and its address."""
-    found = get_object_or_404(StoredFile.objects.select_related("container", "disk", "protection__domain", "protection__group"), pk=uuid)
+    found = get_object_or_404(
+        StoredFile.objects.select_related("container", "disk", "protection__domain", "protection__group"), pk=uuid
+    )
     lines, error = disk_lines([found.disk])
-    return show(request, "dataprotection/inventory/file.html", {**FILES, "file": found, "entity": found, "lines": lines, "engine_error": error})
+    return show(
+        request,
+        "dataprotection/inventory/file.html",
+        {**FILES, "file": found, "entity": found, "lines": lines, "engine_error": error},
+    )
 
 
 @operator
@@ -61,7 +68,13 @@ def upload(request: HttpRequest) -> HttpResponse:
 
     def order(data: dict[str, Any], _key: str) -> Done:
         content: UploadedFile = data["content"]
-        made = file_services.upload(path=data["path"], container=data["container"], stream=content, size_bytes=content.size or 0, actor=actor_of(request))
+        made = file_services.upload(
+            path=data["path"],
+            container=data["container"],
+            stream=content,
+            size_bytes=content.size or 0,
+            actor=actor_of(request),
+        )
         return Done(reverse("dp:file", args=[made.pk]), f"{made.path} was uploaded ({size(content.size)}).")
 
     form = UploadForm(request.POST or None, request.FILES or None)
@@ -73,11 +86,14 @@ def upload(request: HttpRequest) -> HttpResponse:
 def download(request: HttpRequest, uuid: UUID) -> HttpResponseBase:
     """The file's bytes, as they are now."""
     found = get_object_or_404(StoredFile.objects.select_related("disk"), pk=uuid)
-    response = StreamingHttpResponse(images.export_raw(found.disk, actor=actor_of(request)), content_type="application/octet-stream")
-    response["Content-Length"] = str(found.disk.size_bytes)
-    name = found.path.rsplit("/", 1)[-1].replace('"', "")
-    response["Content-Disposition"] = f'attachment; filename="{name}"'
-    return response
+    back = reverse("dp:file", args=[uuid])
+    return answer(
+        request,
+        images.export_raw(found.disk),
+        size_bytes=found.disk.size_bytes,
+        name=found.path.rsplit("/", 1)[-1],
+        back=back,
+    )
 
 
 @operator
@@ -89,16 +105,24 @@ def delete_file(request: HttpRequest, uuid: UUID) -> HttpResponse:
         file_services.delete(found, even_if_protected=data["even_if_protected"], actor=actor_of(request))
         return Done(reverse("dp:files"), f"{found.path} was deleted.")
 
-    context = {**FILES, "heading": f"Delete {found.path}", "save": "Delete", "tone": "danger", "back": reverse("dp:file", args=[uuid]),
-               "warning": "The file is deleted. Snapshots of it stay."}  # fmt: skip
+    context = {
+        **FILES,
+        "heading": f"Delete {found.path}",
+        "save": "Delete",
+        "tone": "danger",
+        "back": reverse("dp:file", args=[uuid]),
+        "warning": "The file is deleted. Snapshots of it stay.",
+    }
     return order_page(request, FORM, DeleteForm(request.POST or None), order, context, again_url=reverse("dp:files"))
 
 
 class ContainerForm(forms.Form):
     fingerprinting = forms.BooleanField(
-        label="Fingerprinting", required=False, initial=True,
+        label="Fingerprinting",
+        required=False,
+        initial=True,
         help_text="Must be on here and at the target for data that the target already has to stay off the wire.",
-    )  # fmt: skip
+    )
     compress = forms.BooleanField(label="Compression", required=False, initial=True)
 
 
@@ -111,9 +135,17 @@ class NewContainerForm(ContainerForm):
 def containers(request: HttpRequest) -> HttpResponse:
     """All storage containers of this site."""
     rows = StorageContainer.objects.annotate(
-        vm_count=Count("vms", distinct=True), group_count=Count("volume_groups", distinct=True), file_count=Count("files", distinct=True)
+        vm_count=Count("vms", distinct=True),
+        group_count=Count("volume_groups", distinct=True),
+        file_count=Count("files", distinct=True),
     )
-    found = table(request, rows, sorts={"name": "name", "vms": "vm_count", "groups": "group_count", "files": "file_count"}, default="name", search=("name",))
+    found = table(
+        request,
+        rows,
+        sorts={"name": "name", "vms": "vm_count", "groups": "group_count", "files": "file_count"},
+        default="name",
+        search=("name",),
+    )
     return show(request, "dataprotection/inventory/containers.html", {**CONTAINERS, "table": found})
 
 
@@ -123,11 +155,20 @@ def create_container(request: HttpRequest) -> HttpResponse:
     back = reverse("dp:containers")
 
     def order(data: dict[str, Any], _key: str) -> Done:
-        made = container_services.create(name=data["name"], fingerprinting=data["fingerprinting"], compress=data["compress"], actor=actor_of(request))
+        made = container_services.create(
+            name=data["name"], fingerprinting=data["fingerprinting"], compress=data["compress"], actor=actor_of(request)
+        )
         return Done(back, f"Storage container {made.name} was created.")
 
     form = NewContainerForm(request.POST or None)
-    return order_page(request, FORM, form, order, {**CONTAINERS, "heading": "Create storage container", "save": "Create", "back": back}, again_url=back)
+    return order_page(
+        request,
+        FORM,
+        form,
+        order,
+        {**CONTAINERS, "heading": "Create storage container", "save": "Create", "back": back},
+        again_url=back,
+    )
 
 
 @operator
@@ -137,11 +178,22 @@ def edit_container(request: HttpRequest, pk: int) -> HttpResponse:
     back = reverse("dp:containers")
 
     def order(data: dict[str, Any], _key: str) -> Done:
-        container_services.update(found, fingerprinting=data["fingerprinting"], compress=data["compress"], actor=actor_of(request))
+        container_services.update(
+            found, fingerprinting=data["fingerprinting"], compress=data["compress"], actor=actor_of(request)
+        )
         return Done(back, f"Storage container {found.name} was changed.")
 
-    form = ContainerForm(request.POST or None, initial={"fingerprinting": found.fingerprinting, "compress": found.compress})
-    return order_page(request, FORM, form, order, {**CONTAINERS, "heading": f"Update storage container {found.name}", "back": back}, again_url=back)
+    form = ContainerForm(
+        request.POST or None, initial={"fingerprinting": found.fingerprinting, "compress": found.compress}
+    )
+    return order_page(
+        request,
+        FORM,
+        form,
+        order,
+        {**CONTAINERS, "heading": f"Update storage container {found.name}", "back": back},
+        again_url=back,
+    )
 
 
 @operator
@@ -154,5 +206,12 @@ def delete_container(request: HttpRequest, pk: int) -> HttpResponse:
         container_services.delete(found, actor=actor_of(request))
         return Done(back, f"Storage container {found.name} was deleted.")
 
-    context = {**CONTAINERS, "heading": f"Delete storage container {found.name}", "save": "Delete", "tone": "danger", "back": back, "warning": "Only an empty container can be deleted."}
+    context = {
+        **CONTAINERS,
+        "heading": f"Delete storage container {found.name}",
+        "save": "Delete",
+        "tone": "danger",
+        "back": back,
+        "warning": "Only an empty container can be deleted.",
+    }
     return order_page(request, FORM, forms.Form(request.POST or None), order, context, again_url=back)

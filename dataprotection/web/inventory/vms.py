@@ -26,7 +26,15 @@ from prism.webkit.sizes import size
 from prism.webkit.tables import table
 
 NAV = {"nav": "Inventory", "inventory": "vms"}
-SORTS = {"name": "name", "vcpus": "vcpus", "memory": "memory_bytes", "disks": "disk_count", "size": "disk_bytes", "power": "power_state", "domain": "protection__domain__name"}  # fmt: skip
+SORTS = {
+    "name": "name",
+    "vcpus": "vcpus",
+    "memory": "memory_bytes",
+    "disks": "disk_count",
+    "size": "disk_bytes",
+    "power": "power_state",
+    "domain": "protection__domain__name",
+}
 
 
 class VmForm(forms.Form):
@@ -39,21 +47,29 @@ class VmForm(forms.Form):
 class NewVmForm(VmForm):
     container = container_field()
     disk = SizeField(label="First disk", required=False, initial="10 GiB")
-    network = forms.CharField(label="Network", required=False, max_length=75, help_text="Name of the network of its card. Empty: no card.")
+    network = forms.CharField(
+        label="Network", required=False, max_length=75, help_text="Name of the network of its card. Empty: no card."
+    )
 
 
 class EditVmForm(VmForm):
-    power_state = forms.ChoiceField(label="Power state", choices=PowerState.choices, help_text="As you know it: an unmanaged VM runs elsewhere.")
+    power_state = forms.ChoiceField(
+        label="Power state", choices=PowerState.choices, help_text="As you know it: an unmanaged VM runs elsewhere."
+    )
 
 
 class DeleteForm(forms.Form):
-    even_if_protected = forms.BooleanField(label="Delete it although it is protected; it will be a missing entity of its protection domain", required=False)
+    even_if_protected = forms.BooleanField(
+        label="Delete it although it is protected; it will be a missing entity of its protection domain", required=False
+    )
 
 
 @reader
 def vms(request: HttpRequest) -> HttpResponse:
     """All VMs of this site."""
-    rows = VM.objects.select_related("container", "protection__domain").annotate(disk_count=Count("disks"), disk_bytes=Sum("disks__size_bytes"))
+    rows = VM.objects.select_related("container", "protection__domain").annotate(
+        disk_count=Count("disks"), disk_bytes=Sum("disks__size_bytes")
+    )
     found = table(request, rows, sorts=SORTS, default="name", search=("name", "description"))
     return show(request, "dataprotection/inventory/vms.html", {**NAV, "table": found})
 
@@ -61,10 +77,20 @@ def vms(request: HttpRequest) -> HttpResponse:
 @reader
 def vm(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """One VM with its disks, addresses and cards."""
-    found = get_object_or_404(VM.objects.select_related("container", "protection__domain", "protection__group"), pk=uuid)
+    found = get_object_or_404(
+        VM.objects.select_related("container", "protection__domain", "protection__group"), pk=uuid
+    )
     lines, error = disk_lines(found.disks.all())
     attached = found.volume_group_attachments.select_related("volume_group")
-    context = {**NAV, "vm": found, "entity": found, "lines": lines, "engine_error": error, "attached": attached, "nics": found.nics.all()}
+    context = {
+        **NAV,
+        "vm": found,
+        "entity": found,
+        "lines": lines,
+        "engine_error": error,
+        "attached": attached,
+        "nics": found.nics.all(),
+    }
     return show(request, "dataprotection/inventory/vm.html", context)
 
 
@@ -74,13 +100,26 @@ def create(request: HttpRequest) -> HttpResponse:
 
     def order(data: dict[str, Any], _key: str) -> Done:
         made = vm_services.create(
-            name=data["name"], container=data["container"], vcpus=data["vcpus"], memory_bytes=data["memory"], description=data["description"],
-            disks=[NewDisk(data["disk"])] if data["disk"] else [], networks=[data["network"]] if data["network"] else [], actor=actor_of(request),
-        )  # fmt: skip
+            name=data["name"],
+            container=data["container"],
+            vcpus=data["vcpus"],
+            memory_bytes=data["memory"],
+            description=data["description"],
+            disks=[NewDisk(data["disk"])] if data["disk"] else [],
+            networks=[data["network"]] if data["network"] else [],
+            actor=actor_of(request),
+        )
         return Done(reverse("dp:vm", args=[made.pk]), f"VM {made.name} was created.")
 
     context = {**NAV, "heading": "Create VM", "save": "Create", "back": reverse("dp:vms")}
-    return order_page(request, "dataprotection/inventory/form.html", NewVmForm(request.POST or None), order, context, again_url=reverse("dp:vms"))
+    return order_page(
+        request,
+        "dataprotection/inventory/form.html",
+        NewVmForm(request.POST or None),
+        order,
+        context,
+        again_url=reverse("dp:vms"),
+    )
 
 
 @operator
@@ -90,13 +129,32 @@ def edit(request: HttpRequest, uuid: UUID) -> HttpResponse:
     back = reverse("dp:vm", args=[uuid])
 
     def order(data: dict[str, Any], _key: str) -> Done:
-        changes = {"name": data["name"], "description": data["description"], "vcpus": data["vcpus"], "memory_bytes": data["memory"], "power_state": data["power_state"]}  # fmt: skip
+        changes = {
+            "name": data["name"],
+            "description": data["description"],
+            "vcpus": data["vcpus"],
+            "memory_bytes": data["memory"],
+            "power_state": data["power_state"],
+        }
         vm_services.update(found, actor=actor_of(request), **changes)
         return Done(back, f"VM {data['name']} was changed.")
 
-    initial = {"name": found.name, "description": found.description, "vcpus": found.vcpus, "memory": size(found.memory_bytes), "power_state": found.power_state}
+    initial = {
+        "name": found.name,
+        "description": found.description,
+        "vcpus": found.vcpus,
+        "memory": size(found.memory_bytes),
+        "power_state": found.power_state,
+    }
     form = EditVmForm(request.POST or None, initial=initial)
-    return order_page(request, "dataprotection/inventory/form.html", form, order, {**NAV, "heading": f"Update VM {found.name}", "back": back}, again_url=back)
+    return order_page(
+        request,
+        "dataprotection/inventory/form.html",
+        form,
+        order,
+        {**NAV, "heading": f"Update VM {found.name}", "back": back},
+        again_url=back,
+    )
 
 
 @operator
@@ -108,9 +166,23 @@ def delete(request: HttpRequest, uuid: UUID) -> HttpResponse:
         vm_services.delete(found, even_if_protected=data["even_if_protected"], actor=actor_of(request))
         return Done(reverse("dp:vms"), f"VM {found.name} was deleted.")
 
-    context = {**NAV, "heading": f"Delete VM {found.name}", "save": "Delete", "tone": "danger", "back": reverse("dp:vm", args=[uuid]),
-               "warning": f"The VM and its {found.disks.count()} disks are deleted, with everything written since the last snapshot. Snapshots of it stay."}  # fmt: skip
-    return order_page(request, "dataprotection/inventory/form.html", DeleteForm(request.POST or None), order, context, again_url=reverse("dp:vms"))
+    context = {
+        **NAV,
+        "heading": f"Delete VM {found.name}",
+        "save": "Delete",
+        "tone": "danger",
+        "back": reverse("dp:vm", args=[uuid]),
+        "warning": f"The VM and its {found.disks.count()} disks are deleted, with all written since the last snapshot. "
+        "Snapshots of it stay.",
+    }
+    return order_page(
+        request,
+        "dataprotection/inventory/form.html",
+        DeleteForm(request.POST or None),
+        order,
+        context,
+        again_url=reverse("dp:vms"),
+    )
 
 
 class NicForm(forms.Form):
@@ -128,7 +200,14 @@ def add_nic(request: HttpRequest, uuid: UUID) -> HttpResponse:
         return Done(back, f"Network card {nic.mac} was added.")
 
     form = NicForm(request.POST or None)
-    return order_page(request, "dataprotection/inventory/form.html", form, order, {**NAV, "heading": "Add network card", "save": "Add", "back": back}, again_url=back)
+    return order_page(
+        request,
+        "dataprotection/inventory/form.html",
+        form,
+        order,
+        {**NAV, "heading": "Add network card", "save": "Add", "back": back},
+        again_url=back,
+    )
 
 
 @require_POST

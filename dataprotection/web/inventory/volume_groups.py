@@ -56,9 +56,18 @@ def volume_groups(request: HttpRequest) -> HttpResponse:
 @reader
 def volume_group(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """One volume group with its disks and the VMs that use it."""
-    found = get_object_or_404(VolumeGroup.objects.select_related("container", "protection__domain", "protection__group"), pk=uuid)
+    found = get_object_or_404(
+        VolumeGroup.objects.select_related("container", "protection__domain", "protection__group"), pk=uuid
+    )
     lines, error = disk_lines(found.disks.all())
-    context = {**NAV, "group": found, "entity": found, "lines": lines, "engine_error": error, "attached": found.attachments.select_related("vm")}
+    context = {
+        **NAV,
+        "group": found,
+        "entity": found,
+        "lines": lines,
+        "engine_error": error,
+        "attached": found.attachments.select_related("vm"),
+    }
     return show(request, "dataprotection/inventory/volume_group.html", context)
 
 
@@ -68,13 +77,23 @@ def create(request: HttpRequest) -> HttpResponse:
 
     def order(data: dict[str, Any], _key: str) -> Done:
         made = group_services.create(
-            name=data["name"], container=data["container"], description=data["description"],
-            disks=[NewDisk(data["disk"])] if data["disk"] else [], actor=actor_of(request),
-        )  # fmt: skip
+            name=data["name"],
+            container=data["container"],
+            description=data["description"],
+            disks=[NewDisk(data["disk"])] if data["disk"] else [],
+            actor=actor_of(request),
+        )
         return Done(reverse("dp:volume-group", args=[made.pk]), f"Volume group {made.name} was created.")
 
     back = reverse("dp:volume-groups")
-    return order_page(request, FORM, NewGroupForm(request.POST or None), order, {**NAV, "heading": "Create volume group", "save": "Create", "back": back}, again_url=back)
+    return order_page(
+        request,
+        FORM,
+        NewGroupForm(request.POST or None),
+        order,
+        {**NAV, "heading": "Create volume group", "save": "Create", "back": back},
+        again_url=back,
+    )
 
 
 @operator
@@ -88,7 +107,14 @@ def edit(request: HttpRequest, uuid: UUID) -> HttpResponse:
         return Done(back, f"Volume group {data['name']} was changed.")
 
     form = GroupForm(request.POST or None, initial={"name": found.name, "description": found.description})
-    return order_page(request, FORM, form, order, {**NAV, "heading": f"Update volume group {found.name}", "back": back}, again_url=back)
+    return order_page(
+        request,
+        FORM,
+        form,
+        order,
+        {**NAV, "heading": f"Update volume group {found.name}", "back": back},
+        again_url=back,
+    )
 
 
 @operator
@@ -100,9 +126,18 @@ def delete(request: HttpRequest, uuid: UUID) -> HttpResponse:
         group_services.delete(found, even_if_protected=data["even_if_protected"], actor=actor_of(request))
         return Done(reverse("dp:volume-groups"), f"Volume group {found.name} was deleted.")
 
-    context = {**NAV, "heading": f"Delete volume group {found.name}", "save": "Delete", "tone": "danger", "back": reverse("dp:volume-group", args=[uuid]),
-               "warning": f"The group and its {found.disks.count()} disks are deleted, with everything written since the last snapshot. Snapshots of it stay."}  # fmt: skip
-    return order_page(request, FORM, DeleteForm(request.POST or None), order, context, again_url=reverse("dp:volume-groups"))
+    context = {
+        **NAV,
+        "heading": f"Delete volume group {found.name}",
+        "save": "Delete",
+        "tone": "danger",
+        "back": reverse("dp:volume-group", args=[uuid]),
+        "warning": f"The group and its {found.disks.count()} disks are deleted, with all written since the last snapshot. "
+        "Snapshots of it stay.",
+    }
+    return order_page(
+        request, FORM, DeleteForm(request.POST or None), order, context, again_url=reverse("dp:volume-groups")
+    )
 
 
 @operator
@@ -116,7 +151,14 @@ def attach(request: HttpRequest, uuid: UUID) -> HttpResponse:
         return Done(back, f"{found.name} is attached to {data['vm'].name}.")
 
     form = AttachForm(request.POST or None)
-    return order_page(request, FORM, form, order, {**NAV, "heading": f"Attach {found.name} to a VM", "save": "Attach", "back": back}, again_url=back)
+    return order_page(
+        request,
+        FORM,
+        form,
+        order,
+        {**NAV, "heading": f"Attach {found.name} to a VM", "save": "Attach", "back": back},
+        again_url=back,
+    )
 
 
 @require_POST

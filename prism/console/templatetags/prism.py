@@ -46,9 +46,12 @@ def when(context: dict[str, Any], at: datetime | None, none: str = "-") -> SafeS
     local = at.astimezone(times.zone_of(context.get("request")))
     return format_html(
         '<time class="when" datetime="{}" title="{} ({})">{} <small>{}</small></time>',
-        local.isoformat(), local.isoformat(sep=" ", timespec="seconds"), local.tzname() or "",
-        times.absolute(at, local.tzinfo or times.UTC), times.relative(at),
-    )  # fmt: skip
+        local.isoformat(),
+        local.isoformat(sep=" ", timespec="seconds"),
+        local.tzname() or "",
+        times.absolute(at, local.tzinfo or times.UTC),
+        times.relative(at),
+    )
 
 
 @register.filter(name="size")
@@ -98,7 +101,14 @@ def field(bound: BoundField, help_text: str = "") -> dict[str, Any]:
 @register.inclusion_tag("prism/_th.html")
 def th(table: Table, column: str, label: str, css: str = "") -> dict[str, Any]:
     """A column head that sorts."""
-    return {"table": table, "column": column, "label": label, "css": css, "arrow": table.arrow(column), "link": table.sort_link(column)}
+    return {
+        "table": table,
+        "column": column,
+        "label": label,
+        "css": css,
+        "arrow": table.arrow(column),
+        "link": table.sort_link(column),
+    }
 
 
 @register.inclusion_tag("prism/_pager.html")

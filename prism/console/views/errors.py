@@ -17,8 +17,12 @@ _PAGES = {
     400: ("Bad request", "The browser sent something that this page does not understand.", "Go back and try again."),
     403: ("Not allowed", "You may not do this.", "Ask an administrator for the rights."),
     404: ("Not found", "There is nothing at this address.", "It may have been deleted, or the address is mistyped."),
-    500: ("Something went wrong here", "The order may or may not have been carried out.", "Look at Tasks and Audit, then try again. If it stays, give the request id to whoever runs this site."),
-}  # fmt: skip
+    500: (
+        "Something went wrong here",
+        "The order may or may not have been carried out.",
+        "Look at Tasks and Audit, then try again. If it stays, give the request id to whoever runs this site.",
+    ),
+}
 
 
 def request_id(request: HttpRequest) -> str:
@@ -30,7 +34,14 @@ def request_id(request: HttpRequest) -> str:
 def _page(request: HttpRequest, status: int, said: str = "") -> HttpResponse:
     title, text, step = _PAGES[status]
     number = request_id(request)
-    log.log(logging.ERROR if status == 500 else logging.INFO, "%s %s -> %s, request id %s", request.method, request.path, status, number)
+    log.log(
+        logging.ERROR if status == 500 else logging.INFO,
+        "%s %s -> %s, request id %s",
+        request.method,
+        request.path,
+        status,
+        number,
+    )
     context = {"status": status, "title": title, "text": said or text, "step": step, "request_id": number}
     response = HttpResponse(render_to_string("console/error.html", context), status=status)
     response["X-Request-ID"] = number
@@ -54,4 +65,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    return _page(request, 403, "The form was open too long or came from another site; nothing was changed. Load the page again and repeat.")
+    return _page(
+        request,
+        403,
+        "The form was open too long or came from another site; nothing was changed. Load the page again and repeat.",
+    )

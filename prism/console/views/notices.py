@@ -33,7 +33,13 @@ def alerts(request: HttpRequest) -> HttpResponse:
         rows = rows.filter(severity=severity)
     listed = table(request, rows, sorts=ALERT_SORTS, default="-raised", search=("title", "message", "object_name"))
     template = "console/_alerts.html" if is_fragment(request) else "console/alerts.html"
-    context = {"nav": "Alerts", "table": listed, "with_resolved": with_resolved, "severity": severity, "severities": Severity.choices}
+    context = {
+        "nav": "Alerts",
+        "table": listed,
+        "with_resolved": with_resolved,
+        "severity": severity,
+        "severities": Severity.choices,
+    }
     return show(request, template, context)
 
 
@@ -65,7 +71,14 @@ def resolve(request: HttpRequest, pk: int) -> HttpResponse:
 @reader
 def events(request: HttpRequest) -> HttpResponse:
     """What happened."""
-    listed = table(request, Event.objects.all(), sorts=EVENT_SORTS, default="-at", search=("kind", "message", "object_name"), page_rows=50)
+    listed = table(
+        request,
+        Event.objects.all(),
+        sorts=EVENT_SORTS,
+        default="-at",
+        search=("kind", "message", "object_name"),
+        page_rows=50,
+    )
     return show(request, "console/events.html", {"nav": "Events", "table": listed})
 
 
@@ -76,5 +89,16 @@ def audit(request: HttpRequest) -> HttpResponse:
     outcome = request.GET.get("outcome", "")
     if outcome in Outcome.values:
         rows = rows.filter(outcome=outcome)
-    listed = table(request, rows, sorts=AUDIT_SORTS, default="-at", search=("actor", "verb", "object_name", "address"), page_rows=50)
-    return show(request, "console/audit.html", {"nav": "Audit", "table": listed, "outcome": outcome, "outcomes": Outcome.choices})
+    listed = table(
+        request,
+        rows,
+        sorts=AUDIT_SORTS,
+        default="-at",
+        search=("actor", "verb", "object_name", "address"),
+        page_rows=50,
+    )
+    return show(
+        request,
+        "console/audit.html",
+        {"nav": "Audit", "table": listed, "outcome": outcome, "outcomes": Outcome.choices},
+    )

@@ -14,7 +14,14 @@ from prism.webkit.access import reader
 from prism.webkit.pages import is_fragment, show
 from prism.webkit.tables import table
 
-SORTS = {"task": "kind", "object": "object_name", "state": "state", "created": "created_at", "finished": "finished_at", "by": "actor"}
+SORTS = {
+    "task": "kind",
+    "object": "object_name",
+    "state": "state",
+    "created": "created_at",
+    "finished": "finished_at",
+    "by": "actor",
+}
 
 
 @reader
@@ -34,4 +41,6 @@ def task(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """One task."""
     found = get_object_or_404(Task.objects.select_related("parent"), pk=uuid)
     template = "console/_task.html" if is_fragment(request) else "console/task.html"
-    return show(request, template, {"nav": "Tasks", "task": found, "children": found.children.order_by("created_at")[:100]})
+    return show(
+        request, template, {"nav": "Tasks", "task": found, "children": found.children.order_by("created_at")[:100]}
+    )

@@ -38,7 +38,11 @@ def _signed_in(request: HttpRequest) -> User:
 @reader
 def tokens(request: HttpRequest) -> HttpResponse:
     """The user's own tokens."""
-    return show(request, "console/tokens.html", {"nav": "API tokens", "tokens": ApiToken.objects.filter(user=_signed_in(request))})
+    return show(
+        request,
+        "console/tokens.html",
+        {"nav": "API tokens", "tokens": ApiToken.objects.filter(user=_signed_in(request))},
+    )
 
 
 @reader
@@ -51,14 +55,19 @@ def create(request: HttpRequest) -> HttpResponse:
         if first_time(request, token_of(request)):
             try:
                 token, text = token_services.create(
-                    user=_signed_in(request), name=form.cleaned_data["name"], expires_at=expires_at, actor=actor_of(request)
+                    user=_signed_in(request),
+                    name=form.cleaned_data["name"],
+                    expires_at=expires_at,
+                    actor=actor_of(request),
                 )
                 # Shown on the answer itself: a secret has no place in a session or in a message queue.
                 return show(request, "console/token_made.html", {"nav": "API tokens", "token": token, "text": text})
             except Refused as error:
                 put_refusal(form, error)
         else:
-            form.add_error(None, "This form was already sent; the token it made was shown once. Revoke it and make another.")
+            form.add_error(
+                None, "This form was already sent; the token it made was shown once. Revoke it and make another."
+            )
     status = 422 if request.method == "POST" else 200
     return show(request, "console/token_new.html", {"nav": "API tokens", "form": form}, status=status)
 

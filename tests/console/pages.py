@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every page of the console as an address; a test checks that no route is missing."""
+
+from __future__ import annotations
+
+from django.urls import reverse
+
+from tests.console.conftest import Rows
+
+# Orders without a page: they answer POST only.
+POST_ONLY = {
+    "console:theme", "console:sign-out", "console:alert-acknowledge", "console:alert-resolve", "console:token-revoke",
+    "dp:schedule-preview", "dp:nic-remove", "dp:volume-group-detach",
+    "rep:pairing-code", "rep:site-test", "rep:replication-order",
+}  # fmt: skip
+# Bytes from the engine: tested with the real engine.
+ENGINE = {"dp:disk-export", "dp:file-download"}
+PUBLIC = {"console:sign-in"}
+# What a read-only user may open, besides everything that is not listed in ACTING.
+ACTING = {
+    "dp:wizard-name", "dp:wizard-entities", "dp:wizard-schedules", "dp:unprotect", "dp:schedule-new", "dp:schedule",
+    "dp:schedule-remove", "dp:take-snapshot", "dp:migrate", "dp:activate", "dp:deactivate", "dp:delete", "dp:restore",
+    "dp:snapshot-retain", "dp:snapshot-delete", "dp:vm-new", "dp:vm-edit", "dp:vm-delete", "dp:nic-new",
+    "dp:vm-disk-new", "dp:volume-group-new", "dp:volume-group-edit", "dp:volume-group-delete",
+    "dp:volume-group-attach", "dp:volume-group-disk-new", "dp:disk-resize", "dp:disk-move", "dp:disk-remove",
+    "dp:disk-import", "dp:file-new", "dp:file-delete", "dp:container-new", "dp:container-edit", "dp:container-delete",
+    "rep:site-new", "rep:pair", "rep:site-edit", "rep:site-delete",
+}  # fmt: skip
+
+
+def _arguments(rows: Rows) -> dict[str, list[object]]:
+    """Route name -> its argument, by the object it is about."""
+    disk = rows.vm.disks.get().pk
+    domain = ["domain", "wizard-entities", "unprotect", "wizard-schedules", "schedule-new", "take-snapshot", "migrate",
+              "activate", "deactivate", "delete"]  # fmt: skip
+    named: dict[object, list[str]] = {
+        rows.domain.pk: domain,
+        rows.snapshot.pk: ["snapshot", "recovery", "restore", "snapshot-retain", "snapshot-delete"],
+        rows.schedule.pk: ["schedule", "schedule-remove"],
+        rows.vm.pk: ["vm", "vm-edit", "vm-delete", "nic-new", "vm-disk-new"],
+        rows.group.pk: ["volume-group", "volume-group-edit", "volume-group-delete", "volume-group-attach",
+                        "volume-group-disk-new"],
+        disk: ["disk-resize", "disk-move", "disk-remove", "disk-import"],
+        rows.file.pk: ["file", "file-delete"],
+        rows.container.pk: ["container-edit", "container-delete"],
+    }  # fmt: skip
+    found: dict[str, list[object]] = {f"dp:{name}": [key] for key, names in named.items() for name in names}
+    found["console:task"] = [rows.task.pk]
+    found.update({f"rep:{name}": [rows.site.uuid] for name in ("site", "site-edit", "site-delete")})
+    return found
+
+
+def routes() -> list[str]:
+    """Names of all routes of the console."""
+    from dataprotection.web import urls as dp_urls
+    from prism.console import urls as console_urls
+    from replication.web import urls as rep_urls
+
+    modules = (console_urls, dp_urls, rep_urls)
+    return [f"{module.app_name}:{pattern.name}" for module in modules for pattern in module.urlpatterns]
+
+
+def pages(rows: Rows) -> dict[str, str]:
+    """Route name -> address of every page that needs a signed-in user."""
+    arguments = _arguments(rows)
+    shown = [name for name in routes() if name not in POST_ONLY | ENGINE | PUBLIC]
+    found = {name: reverse(name, args=arguments.get(name, [])) for name in shown}
+    tabs = "replications entities schedules local remote metrics alerts events".split()
+    found.update({f"tab {tab}": reverse("dp:domain", args=[rows.domain.pk]) + f"?tab={tab}" for tab in tabs})
+    return found
