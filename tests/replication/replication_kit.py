@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import socket
@@ -149,7 +150,9 @@ def make_layout(data: Path, number: int) -> tuple[Layout, SiteConfig]:
     """The data folder of a site on loopback with ports of its own."""
     layout = Layout(data)
     ports = {"web": free_port(), "control": free_port(), "nbd": free_port(), "peer": free_port()}
-    return layout, layout.create(number=number, listen="127.0.0.1", ports=ports)
+    config = dataclasses.replace(layout.create(number=number, listen="127.0.0.1"), ports=ports)
+    layout.save(config)
+    return layout, config
 
 
 class Cerebro:
