@@ -159,13 +159,24 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "prism.core.api.auth.BearerAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "EXCEPTION_HANDLER": "prism.core.api.errors.handler",
+    "DEFAULT_PAGINATION_CLASS": "prism.core.api.base.Pages",
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Prism DR API",
     "DESCRIPTION": "Protect, snapshot, replicate and recover: everything the console can do.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "ENUM_NAME_OVERRIDES": {
+        "TaskStateEnum": "prism.core.choices.TaskState",
+        "SnapshotStateEnum": "dataprotection.choices.SnapshotState",
+        "OneTimeStateEnum": "dataprotection.choices.OneTimeState",
+        "ConsistencyEnum": "dataprotection.choices.Consistency",
+    },
 }
 
 # Every process writes to stderr; the runtime puts that into rotated files below logs/ (docs/operations.md).

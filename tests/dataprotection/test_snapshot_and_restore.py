@@ -85,18 +85,18 @@ def test_it_refuses_to_overwrite_a_disk_with_a_connected_writer(
 
 
 def test_it_brings_a_deleted_vm_back(domain: ProtectionDomain, queue: Queue, engine: EngineSite) -> None:
-    vm = VM.objects.get()
-    disk = vm.disks.first()
+    key = VM.objects.get().uuid
+    disk = VM.objects.get().disks.first()
     assert disk is not None
     write(engine, disk, b"kept")
     row = take(domain, queue)
-    vms.delete(vm, even_if_protected=True, actor=ACTOR)
+    vms.delete(VM.objects.get(), even_if_protected=True, actor=ACTOR)
     assert ProtectedEntity.objects.get(name="vm1").target is None
     restore.overwrite(row, actor=ACTOR)
     queue.run()
     assert last_task().state == "succeeded", last_task().error
     back = VM.objects.get()
-    assert back.uuid == vm.uuid
+    assert back.uuid == key
     assert back.power_state == "off"
     assert ProtectedEntity.objects.get(name="vm1").vm == back
     assert read(engine, back.disks.get(pk=disk.pk)) == b"kept"
@@ -121,7 +121,7 @@ def test_it_clones_with_prefixes(domain: ProtectionDomain, queue: Queue, engine:
 def test_it_refuses_a_clone_whose_name_is_taken(domain: ProtectionDomain, queue: Queue) -> None:
     row = take(domain, queue)
     with pytest.raises(InvalidInput, match="already a VM named vm1"):
-        restore.clone(row, actor=ACTOR)
+        restore.clone(row, volume_group_prefix="new-", actor=ACTOR)
     assert not queue.sent
 
 

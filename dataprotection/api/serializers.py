@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shapes of requests and answers. What a value may be is decided by the services."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from dataprotection.models import (
+    VM,
+    ConsistencyGroup,
+    Nic,
+    OneTimeSnapshot,
+    ProtectedEntity,
+    ProtectionDomain,
+    Schedule,
+    ScheduleRemote,
+    Snapshot,
+    StorageContainer,
+    StoredFile,
+    VirtualDisk,
+    VolumeGroup,
+)
+from dataprotection.services.disks import NewDisk, nbd_uri
+from dataprotection.services.schedules import ScheduleSpec
+from replication.models import RemoteSite
+
+Body = serializers.Serializer[None]
+
+
+class ContainerSerializer(serializers.ModelSerializer[StorageContainer]):
+    class Meta:
+        model = StorageContainer
+        fields = ["id", "name", "fingerprinting", "compress", "created_at"]
+
+
+class DiskSerializer(serializers.ModelSerializer[VirtualDisk]):
+    """`nbd_uri` is where clients reach it."""
+
+    nbd_uri = serializers.SerializerMethodField()
+
+    class Meta:
+        model = VirtualDisk
+        fields = [
+            "uuid",
+            "size_bytes",
+            "vm",
+            "volume_group",
+            "stored_file",
+            "bus",
+            "index",
+            "label",
+            "export_name",
+            "nbd_uri",
+        ]
+
+    def get_nbd_uri(self, disk: VirtualDisk) -> str:
+        return nbd_uri(disk)
+
+
+class NicSerializer(serializers.ModelSerializer[Nic]):
+    class Meta:
+        model = Nic
+        fields = ["id", "network", "mac"]
+
+
+class VmSerializer(serializers.ModelSerializer[VM]):
+    disks = DiskSerializer(many=True, read_only=True)
+    nics = NicSerializer(many=True, read_only=True)
+    container = serializers.SlugRelatedField(slug_field="name", read_only=True)
+
+    class Meta:
+        model = VM
+        fields = "__all__"
+
+
+class VolumeGroupSerializer(serializers.ModelSerializer[VolumeGroup]):
+    """`attachments`: uuids of the VMs that use it."""
+
+    disks = DiskSerializer(many=True, read_only=True)
+    container = serializers.SlugRelatedField(slug_field="name", read_only=True)
+    attachments = serializers.SerializerMethodField()
+
+    class Meta:
+        model = VolumeGroup
+        fields = "__all__"
+
+    def get_attachments(self, group: VolumeGroup) -> list[str]:
+        return [str(row.vm_id) for row in group.attachments.all()]
+
+
+class FileSerializer(serializers.ModelSerializer[StoredFile]):
+    disk = DiskSerializer(read_only=True)
+    container = serializers.SlugRelatedField(slug_field="name", read_only=True)
+
+    class Meta:
+        model = StoredFile
+        fields = "__all__"
+
+
+class NewDiskSerializer(Body):
+    size_bytes = serializers.IntegerField()
+    bus = serializers.CharField(required=False)
+    index = serializers.IntegerField(required=False, allow_null=True)
+    label = serializers.CharField(required=False, allow_blank=True)
+
+
+def new_disk(values: dict[str, Any]) -> NewDisk:
+    return NewDisk(**values)
+
+
+class ContainerField(serializers.SlugRelatedField[StorageContainer]):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(slug_field="name", queryset=StorageContainer.objects.all(), **kwargs)
+
+
+class NewVmSerializer(Body):
+    name = serializers.CharField()
+    container = ContainerField()
+    vcpus = serializers.IntegerField(required=False)
+    memory_bytes = serializers.IntegerField(required=False)
+    description = serializers.CharField(required=False, allow_blank=True)
+    disks = NewDiskSerializer(many=True, required=False)
+    networks = serializers.ListField(child=serializers.CharField(allow_blank=True), required=False)
+
+
+class ChangeVmSerializer(Body):
+    name = serializers.CharField(required=False)
+    vcpus = serializers.IntegerField(required=False)
+    memory_bytes = serializers.IntegerField(required=False)
+    description = serializers.CharField(required=False, allow_blank=True)
+    power_state = serializers.CharField(required=False)
+
+
+class NewVolumeGroupSerializer(Body):
+    name = serializers.CharField()
+    container = ContainerField()
+    description = serializers.CharField(required=False, allow_blank=True)
+    disks = NewDiskSerializer(many=True, required=False)
+
+
+class ChangeVolumeGroupSerializer(Body):
+    name = serializers.CharField(required=False)
+    description = serializers.CharField(required=False, allow_blank=True)
+
+
+class AttachSerializer(Body):
+    vm = serializers.PrimaryKeyRelatedField(queryset=VM.objects.all())
+
+
+class NewFileSerializer(Body):
+    path = serializers.CharField()
+    container = ContainerField()
+    size_bytes = serializers.IntegerField()
+
+
+class ResizeSerializer(Body):
+    size_bytes = serializers.IntegerField()
+
+
+class MoveSerializer(Body):
+    """The new owner: exactly one of `vm` and `volume_group`."""
+
+    vm = serializers.PrimaryKeyRelatedField(queryset=VM.objects.all(), required=False, allow_null=True)
+    volume_group = serializers.PrimaryKeyRelatedField(
+        queryset=VolumeGroup.objects.all(), required=False, allow_null=True
+    )
+    bus = serializers.CharField(required=False)
+    index = serializers.IntegerField(required=False, allow_null=True)
+
+
+class NetworkSerializer(Body):
+    network = serializers.CharField(allow_blank=True)
+
+
+class GroupSerializer(serializers.ModelSerializer[ConsistencyGroup]):
+    class Meta:
+        model = ConsistencyGroup
+        fields = ["id", "name", "app_consistent"]
+
+
+class EntitySerializer(serializers.ModelSerializer[ProtectedEntity]):
+    """`entity` is the uuid of the VM, volume group or file; null = missing."""
+
+    group = serializers.SlugRelatedField(slug_field="name", read_only=True)
+    app_consistent = serializers.BooleanField(source="group.app_consistent", read_only=True)
+    entity = serializers.SerializerMethodField()
+
+    class Meta:
+        model = ProtectedEntity
+        fields = ["id", "entity", "entity_type", "name", "group", "app_consistent", "protected_at"]
+
+    def get_entity(self, row: ProtectedEntity) -> str | None:
+        key = row.vm_id or row.volume_group_id or row.stored_file_id
+        return str(key) if key else None
+
+
+class DomainSerializer(serializers.ModelSerializer[ProtectionDomain]):
+    entities = EntitySerializer(many=True, read_only=True)
+    groups = GroupSerializer(many=True, read_only=True)
+    whole_container = serializers.SlugRelatedField(slug_field="name", read_only=True)
+
+    class Meta:
+        model = ProtectionDomain
+        fields = "__all__"
+
+
+class NameSerializer(Body):
+    name = serializers.CharField(allow_blank=True)
+
+
+class ChangeDomainSerializer(Body):
+    min_snapshots_to_retain = serializers.IntegerField(required=False)
+    schedules_suspended = serializers.BooleanField(required=False)
+
+
+class ProtectSerializer(Body):
+    """Either `entities` (uuids) or `container` (its name: the whole of it)."""
+
+    entities = serializers.ListField(child=serializers.UUIDField(), required=False, max_length=10_000)
+    container = ContainerField(required=False)
+    group_mode = serializers.CharField(default="entity_name")
+    group_name = serializers.CharField(required=False, allow_blank=True, default="")
+    app_consistent = serializers.BooleanField(default=False)
+    related = serializers.BooleanField(default=False)
+
+
+class UnprotectSerializer(Body):
+    """`entities`: ids of protected entities, as the domain lists them."""
+
+    entities = serializers.ListField(child=serializers.IntegerField(), max_length=10_000)
+
+
+class ChangeGroupSerializer(Body):
+    group = serializers.CharField()
+    app_consistent = serializers.BooleanField()
+
+
+class RemoteKeepSerializer(serializers.ModelSerializer[ScheduleRemote]):
+    """`site`: uuid of the remote site."""
+
+    site = serializers.SlugRelatedField(slug_field="uuid", queryset=RemoteSite.objects.all())
+
+    class Meta:
+        model = ScheduleRemote
+        fields = ["site", "keep"]
+
+
+class ScheduleSerializer(serializers.ModelSerializer[Schedule]):
+    remotes = RemoteKeepSerializer(many=True, read_only=True)
+    text = serializers.CharField(source="__str__", read_only=True)
+
+    class Meta:
+        model = Schedule
+        fields = "__all__"
+
+
+class ScheduleSpecSerializer(Body):
+    """Body of add and change."""
+
+    type = serializers.CharField()
+    every_nth = serializers.IntegerField()
+    start_at = serializers.DateTimeField(required=False, allow_null=True)
+    end_at = serializers.DateTimeField(required=False, allow_null=True)
+    timezone = serializers.CharField(required=False)
+    app_consistent = serializers.BooleanField(required=False)
+    local_keep = serializers.IntegerField(required=False)
+    local_ticked = serializers.BooleanField(required=False)
+    remotes = RemoteKeepSerializer(many=True, required=False)
+
+
+def schedule_spec(values: dict[str, Any]) -> ScheduleSpec:
+    remotes = {row["site"].pk: row["keep"] for row in values.pop("remotes", [])}
+    return ScheduleSpec(**values, remotes=remotes)
+
+
+class SuspendSerializer(Body):
+    suspended = serializers.BooleanField()
+
+
+class SnapshotSerializer(serializers.ModelSerializer[Snapshot]):
+    """`id` as the console shows it; `exclusive_usage_in_bytes` null = still processing."""
+
+    id = serializers.CharField(source="display_id", read_only=True)
+    exclusive_usage_in_bytes = serializers.IntegerField(source="reclaimable_bytes", read_only=True, allow_null=True)
+
+    class Meta:
+        model = Snapshot
+        exclude = ["manifest", "display_id", "reclaimable_bytes"]
+
+
+class SnapshotDetailSerializer(SnapshotSerializer):
+    """With the manifest: what the snapshot holds."""
+
+    class Meta:
+        model = Snapshot
+        exclude = ["display_id", "reclaimable_bytes"]
+
+
+class OneTimeSerializer(serializers.ModelSerializer[OneTimeSnapshot]):
+    sites = serializers.SlugRelatedField(slug_field="uuid", many=True, read_only=True)
+
+    class Meta:
+        model = OneTimeSnapshot
+        fields = "__all__"
+
+
+class TakeSerializer(Body):
+    """`retention_seconds` null = no expiration; `run_at` null = now; `sites`: uuids of remote sites."""
+
+    local = serializers.BooleanField(default=True)
+    sites = serializers.SlugRelatedField(
+        slug_field="uuid", queryset=RemoteSite.objects.all(), many=True, required=False
+    )
+    run_at = serializers.DateTimeField(required=False, allow_null=True)
+    retention_seconds = serializers.IntegerField(required=False, allow_null=True)
+    app_consistent = serializers.BooleanField(default=False)
+
+
+class MigrateSerializer(Body):
+    site = serializers.SlugRelatedField(slug_field="uuid", queryset=RemoteSite.objects.all())
+
+
+class ActivateSerializer(Body):
+    """`snapshot` null = the newest complete one; `force`: see the service."""
+
+    snapshot = serializers.PrimaryKeyRelatedField(queryset=Snapshot.objects.all(), required=False, allow_null=True)
+    force = serializers.BooleanField(default=False)
+
+
+class OverwriteSerializer(Body):
+    """`entities` (uuids) null = all of the snapshot."""
+
+    entities = serializers.ListField(child=serializers.UUIDField(), required=False, allow_null=True, max_length=10_000)
+    disconnect_writers = serializers.BooleanField(default=False)
+
+
+class CloneSerializer(Body):
+    entities = serializers.ListField(child=serializers.UUIDField(), required=False, allow_null=True, max_length=10_000)
+    vm_prefix = serializers.CharField(required=False, allow_blank=True, trim_whitespace=False)
+    volume_group_prefix = serializers.CharField(required=False, allow_blank=True, trim_whitespace=False)
+    file_prefix = serializers.CharField(required=False, allow_blank=True)
+
+
+class RetainSerializer(Body):
+    """null = no expiration."""
+
+    retention_seconds = serializers.IntegerField(allow_null=True)
+
+
+class RangesQuerySerializer(Body):
+    """Query of changed ranges; `since`: an older snapshot's uuid."""
+
+    disk = serializers.UUIDField()
+    since = serializers.UUIDField(required=False)
+    start = serializers.IntegerField(required=False, min_value=0, default=0)
+    limit = serializers.IntegerField(required=False, min_value=1, max_value=10_000, default=1000)

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from django.urls import path
+from rest_framework.routers import SimpleRouter
+
+from prism.core.api import views
+
+router = SimpleRouter()
+router.register("tasks", views.TaskViewSet, basename="task")
+router.register("events", views.EventViewSet, basename="event")
+router.register("alerts", views.AlertViewSet, basename="alert")
+router.register("audit", views.AuditViewSet, basename="audit")
+router.register("tokens", views.TokenViewSet, basename="token")
+
+urlpatterns = [path("site/", views.site, name="site"), *router.urls]

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks, events, alerts, audit rows, tokens, this site."""
+
+from __future__ import annotations
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema
+from rest_framework import mixins, status, viewsets
+from rest_framework.decorators import action, api_view
+from rest_framework.permissions import IsAdminUser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from prism.core.api import serializers
+from prism.core.api.base import Filters, actor_of, checked
+from prism.core.models import Alert, ApiToken, AuditRow, Event, Task
+from prism.core.services import alerts, tokens
+from prism.core.services.sites import this_site
+
+
+class TaskViewSet(Filters, viewsets.ReadOnlyModelViewSet[Task]):
+    """Long work. Filters: `state`, `kind`, `object_id`."""
+
+    queryset = Task.objects.all()
+    serializer_class = serializers.TaskSerializer
+    filters = {"state": "state", "kind": "kind", "object_id": "object_id"}
+
+
+class EventViewSet(Filters, viewsets.ReadOnlyModelViewSet[Event]):
+    """What happened. Filters: `kind`, `object_id`, `severity`."""
+
+    queryset = Event.objects.all()
+    serializer_class = serializers.EventSerializer
+    filters = {"kind": "kind", "object_id": "object_id", "severity": "severity"}
+
+
+class AuditViewSet(Filters, viewsets.ReadOnlyModelViewSet[AuditRow]):
+    """Who ordered what; for staff. Filters: `verb`, `actor`, `outcome`."""
+
+    permission_classes = [IsAdminUser]
+    queryset = AuditRow.objects.all()
+    serializer_class = serializers.AuditRowSerializer
+    filters = {"verb": "verb", "actor": "actor", "outcome": "outcome"}
+
+
+class AlertViewSet(Filters, viewsets.ReadOnlyModelViewSet[Alert]):
+    """What needs somebody. Filters: `kind`, `severity`, `object_id`, `unresolved`."""
+
+    queryset = Alert.objects.all()
+    serializer_class = serializers.AlertSerializer
+    filters = {
+        "kind": "kind",
+        "severity": "severity",
+        "object_id": "object_id",
+        "unresolved": "resolved_at__isnull",
+    }
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"])
+    def acknowledge(self, request: Request, pk: str) -> Response:
+        return Response(self.get_serializer(alerts.acknowledge(self.get_object(), actor=actor_of(request))).data)
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"])
+    def resolve(self, request: Request, pk: str) -> Response:
+        return Response(self.get_serializer(alerts.resolve_alert(self.get_object(), actor=actor_of(request))).data)
+
+
+class TokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[ApiToken]):
+    """The caller's own tokens."""
+
+    queryset = ApiToken.objects.none()
+    serializer_class = serializers.ApiTokenSerializer
+
+    def get_queryset(self) -> QuerySet[ApiToken]:
+        return ApiToken.objects.filter(user_id=self.request.user.pk)
+
+    @extend_schema(request=serializers.NewTokenSerializer, responses={201: serializers.MadeTokenSerializer})
+    def create(self, request: Request) -> Response:
+        values = checked(serializers.NewTokenSerializer, request)
+        token, text = tokens.create(user=request.user, actor=actor_of(request), **values)  # type: ignore[arg-type]
+        return Response({**self.get_serializer(token).data, "token": text}, status=status.HTTP_201_CREATED)
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, pk: str) -> Response:
+        """The token stops working at once."""
+        tokens.revoke(self.get_object(), actor=actor_of(request))
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+@extend_schema(responses=serializers.SiteSerializer)
+@api_view(["GET"])
+def site(request: Request) -> Response:
+    """Who this site is."""
+    return Response(serializers.SiteSerializer(this_site()).data)
