@@ -15,6 +15,8 @@ class ReplicationConfig(AppConfig):
 
     def ready(self) -> None:
         """Offer our own calls; the upper apps add theirs."""
+        # Web, cerebro and commands send messages too: without this import Celery would use an app without a broker.
+        import prism.celery  # noqa: F401
         from replication.cerebro import handlers
 
         handlers.register()

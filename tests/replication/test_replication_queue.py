@@ -168,3 +168,10 @@ def test_it_is_claimed_by_one_of_many_workers(site: RemoteSite) -> None:
         worker.join()
     assert len([row for row in found if row is not None]) == 1
     assert Replication.objects.filter(state=S.RUNNING).count() == 1
+
+
+def test_it_sends_through_the_broker_of_the_site(settings: Any) -> None:
+    from celery import current_app
+
+    assert current_app.main == "prism"
+    assert current_app.conf.broker_url == settings.CELERY_BROKER_URL
