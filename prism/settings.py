@@ -11,9 +11,13 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+import django_stubs_ext
 from psycopg.conninfo import conninfo_to_dict
 
 from prism.layout import Layout, SiteConfig, database_url, redis_url
+
+# Django's generic classes (`ModelAdmin[Site]`, `ModelForm[VM]`) take their parameters at run time as well.
+django_stubs_ext.monkeypatch()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 PRISM_DATA: Path | None = Path(os.environ["PRISM_DATA"]).resolve() if os.environ.get("PRISM_DATA") else None
