@@ -184,6 +184,7 @@ class StoreOrders(Orders):
             "stored_bytes": stats.stored_bytes - stats.freed_bytes,
             "extents": stats.extents,
             "hot_bytes": self._worker.hot_bytes,
+            "log_bytes": self._worker.log_bytes,
             "free_bytes": self._extents.disk.free_bytes(),
             "scanned_at": self._sweeper.scanned_at,
         }

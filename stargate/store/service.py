@@ -120,7 +120,7 @@ class StoreProcess:
                     if not self._hub.attach(line, message["n"]):
                         return
                 elif kind == "log":
-                    self._worker.log_state(message["durable"], message["cap"])
+                    self._worker.log_state(message["durable"], message["used"], message["cap"])
                 elif kind == "drain_to":
                     self._worker.drain_to(message["position"])
                 elif kind == "ack":

@@ -59,6 +59,7 @@ class Worker:
         self._stopping = False
         self._seal_asked_at = -1
         self.last_error = ""
+        self.log_bytes = 0  # undrained, as the front last said
         self._threads = [
             threading.Thread(target=self._loop, args=(self._drain_turn,), name="drain", daemon=True),
             threading.Thread(target=self._loop, args=(self._fold_turn,), name="fold", daemon=True),
@@ -77,8 +78,9 @@ class Worker:
 
     # -- what the front says ------------------------------------------------------------------------------------------
 
-    def log_state(self, durable: int, cap_bytes: int) -> None:
+    def log_state(self, durable: int, used_bytes: int, cap_bytes: int) -> None:
         with self._wake:
+            self.log_bytes = used_bytes
             self._durable = max(self._durable, durable)
             self._cap_bytes = cap_bytes
             self._wake.notify_all()
