@@ -3,30 +3,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.serializers import Serializer
 
-from prism.core.actor import Actor
-from prism.core.choices import ActorSource
+from prism.core.api.base import Filters, actor_of, checked
 from replication.api import serializers
+from replication.api.permissions import ReadOrOperate
 from replication.models import RemoteSite, Replication
 from replication.services import remote_sites, replications
-
-
-def _actor(request: Request) -> Actor:
-    return Actor.from_user(request.user, source=ActorSource.API, address=request.META.get("REMOTE_ADDR") or "")
-
-
-def _checked(serializer: Serializer[Any]) -> dict[str, Any]:
-    serializer.is_valid(raise_exception=True)
-    return dict(serializer.validated_data)
 
 
 class RemoteSiteViewSet(viewsets.ReadOnlyModelViewSet[RemoteSite]):
@@ -35,74 +22,75 @@ class RemoteSiteViewSet(viewsets.ReadOnlyModelViewSet[RemoteSite]):
     queryset = RemoteSite.objects.all()
     serializer_class = serializers.RemoteSiteSerializer
     lookup_field = "uuid"
+    permission_classes = [ReadOrOperate]
 
     @extend_schema(request=serializers.RemoteSiteOrderSerializer, responses={201: serializers.RemoteSiteSerializer})
     def create(self, request: Request) -> Response:
-        values = _checked(serializers.RemoteSiteOrderSerializer(data=request.data))
-        site = remote_sites.create(actor=_actor(request), **values)
+        values = checked(serializers.RemoteSiteOrderSerializer, request)
+        site = remote_sites.create(actor=actor_of(request), **values)
         return Response(self.get_serializer(site).data, status=status.HTTP_201_CREATED)
 
     @extend_schema(request=serializers.RemoteSiteOrderSerializer(partial=True))
     def partial_update(self, request: Request, uuid: str) -> Response:
-        values = _checked(serializers.RemoteSiteOrderSerializer(data=request.data, partial=True))
-        site = remote_sites.update(self.get_object(), actor=_actor(request), **values)
+        values = checked(serializers.RemoteSiteOrderSerializer, request, partial=True)
+        site = remote_sites.update(self.get_object(), actor=actor_of(request), **values)
         return Response(self.get_serializer(site).data)
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, uuid: str) -> Response:
-        remote_sites.remove(self.get_object(), actor=_actor(request))
+        remote_sites.remove(self.get_object(), actor=actor_of(request))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     @extend_schema(request=None)
     @action(detail=True, methods=["post"])
     def test(self, request: Request, uuid: str) -> Response:
         """Ask the site now."""
-        return Response(remote_sites.test_connection(self.get_object(), actor=_actor(request)))
+        return Response(remote_sites.test_connection(self.get_object(), actor=actor_of(request)))
 
     @extend_schema(request=None)
     @action(detail=True, methods=["post"])
     def unpair(self, request: Request, uuid: str) -> Response:
         """End the pairing on both sites."""
-        return Response(self.get_serializer(remote_sites.unpair(self.get_object(), actor=_actor(request))).data)
+        return Response(self.get_serializer(remote_sites.unpair(self.get_object(), actor=actor_of(request))).data)
 
     @extend_schema(request=None, responses={201: serializers.PairingOfferSerializer})
     @action(detail=False, methods=["post"], url_path="pairing-code")
     def pairing_code(self, request: Request) -> Response:
         """Show a one-time code for another site."""
-        offer = remote_sites.start_pairing(actor=_actor(request))
+        offer = remote_sites.start_pairing(actor=actor_of(request))
         return Response(serializers.PairingOfferSerializer(offer).data, status=status.HTTP_201_CREATED)
 
     @extend_schema(request=serializers.PairSerializer)
     @action(detail=False, methods=["post"])
     def pair(self, request: Request) -> Response:
         """Pair with the site that shows a code."""
-        values = _checked(serializers.PairSerializer(data=request.data))
-        return Response(self.get_serializer(remote_sites.pair(actor=_actor(request), **values)).data)
+        values = checked(serializers.PairSerializer, request)
+        return Response(self.get_serializer(remote_sites.pair(actor=actor_of(request), **values)).data)
 
 
-class ReplicationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Replication]):
+class ReplicationViewSet(
+    Filters, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Replication]
+):
     """Replications of both directions; filters: `state`, `direction`, `domain` (uuid), `snapshot` (uuid)."""
 
     queryset = Replication.objects.select_related("site").defer("manifest")
     serializer_class = serializers.ReplicationSerializer
     lookup_field = "uuid"
+    permission_classes = [ReadOrOperate]
 
-    def filter_queryset(self, queryset: QuerySet[Replication]) -> QuerySet[Replication]:
-        columns = {"state": "state", "direction": "direction", "domain": "domain_uuid", "snapshot": "snapshot_uuid"}
-        wanted = {column: self.request.query_params.get(name) for name, column in columns.items()}
-        return super().filter_queryset(queryset).filter(**{key: value for key, value in wanted.items() if value})
+    filters = {"state": "state", "direction": "direction", "domain": "domain_uuid", "snapshot": "snapshot_uuid"}
 
     @extend_schema(request=None)
     @action(detail=True, methods=["post"])
     def pause(self, request: Request, uuid: str) -> Response:
-        return Response(self.get_serializer(replications.pause(self.get_object(), actor=_actor(request))).data)
+        return Response(self.get_serializer(replications.pause(self.get_object(), actor=actor_of(request))).data)
 
     @extend_schema(request=None)
     @action(detail=True, methods=["post"])
     def resume(self, request: Request, uuid: str) -> Response:
-        return Response(self.get_serializer(replications.resume(self.get_object(), actor=_actor(request))).data)
+        return Response(self.get_serializer(replications.resume(self.get_object(), actor=actor_of(request))).data)
 
     @extend_schema(request=None)
     @action(detail=True, methods=["post"])
     def abort(self, request: Request, uuid: str) -> Response:
-        return Response(self.get_serializer(replications.abort(self.get_object(), actor=_actor(request))).data)
+        return Response(self.get_serializer(replications.abort(self.get_object(), actor=actor_of(request))).data)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from replication_kit import ACTOR, make_site, manifest
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.test import APIRequestFactory, force_authenticate
 
 from prism.core.exceptions import Conflict, IllegalTransition, InvalidInput
@@ -23,10 +24,10 @@ pytestmark = pytest.mark.django_db
 BODY = {"name": "Berlin", "addresses": [{"host": "10.0.0.2"}]}
 
 
-def ask(view: Any, method: str, action: str, body: Any = None, **kwargs: Any) -> Any:
+def ask(view: Any, method: str, action: str, body: Any = None, may_act: bool = True, **kwargs: Any) -> Any:
     """One request of a signed-in user, without the URL map."""
     request = getattr(APIRequestFactory(), method)("/", body, format="json")
-    user, _ = get_user_model().objects.get_or_create(username="ann")
+    user, _ = get_user_model().objects.get_or_create(username="ann", is_superuser=may_act)
     force_authenticate(request, user)
     response = view.as_view({method: action})(request, **kwargs)
     response.render()
@@ -47,7 +48,7 @@ def test_it_creates_changes_lists_and_removes_a_site() -> None:
     assert made.data["addresses"] == [{"host": "10.0.0.2", "control_port": 2020, "data_port": 2009}]
     changed = ask(RemoteSiteViewSet, "patch", "partial_update", {"container_map": {"a": "b"}}, uuid=key)
     assert changed.data["container_map"] == {"a": "b"}
-    assert len(ask(RemoteSiteViewSet, "get", "list").data) == 1
+    assert ask(RemoteSiteViewSet, "get", "list").data["count"] == 1
     assert ask(RemoteSiteViewSet, "delete", "destroy", uuid=key).status_code == 204
     assert list(AuditRow.objects.values_list("actor", "source", "verb", "outcome").order_by("id")) == [
         ("ann", "api", "remote_site.create", "ok"),
@@ -88,6 +89,13 @@ def test_it_refuses_a_second_site_of_that_name() -> None:
         ask(RemoteSiteViewSet, "post", "create", BODY)
 
 
+def test_it_lets_readers_read_only() -> None:
+    assert ask(RemoteSiteViewSet, "get", "list", may_act=False).data["count"] == 0
+    with pytest.raises(PermissionDenied):
+        ask(RemoteSiteViewSet, "post", "create", BODY, may_act=False)
+    assert not RemoteSite.objects.exists()
+
+
 def test_it_shows_a_pairing_code(local: Any) -> None:
     shown = ask(RemoteSiteViewSet, "post", "pairing_code")
     assert (shown.status_code, len(shown.data["code"]), len(shown.data["fingerprint"])) == (201, 19, 95)
@@ -107,7 +115,7 @@ def test_it_lists_pauses_resumes_and_aborts_replications(engine: Any, sent: list
         assert ask(ReplicationViewSet, "post", action, uuid=row.uuid).data["state"] == state
     with pytest.raises(IllegalTransition):
         ask(ReplicationViewSet, "post", "resume", uuid=row.uuid)
-    (shown,) = ask(ReplicationViewSet, "get", "list").data
+    (shown,) = ask(ReplicationViewSet, "get", "list").data["results"]
     assert shown["site_name"] == "remote"
     assert not {"manifest", "session", "owner"} & set(shown)
 
