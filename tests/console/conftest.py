@@ -68,7 +68,9 @@ def make_snapshot(domain: dp.ProtectionDomain, number: int, entity: dp.VM, **fie
     return dp.Snapshot.objects.create(**{**values, **fields})
 
 
-def make_replication(domain: dp.ProtectionDomain, snapshot: dp.Snapshot, site: RemoteSite, **fields: object) -> Replication:
+def make_replication(
+    domain: dp.ProtectionDomain, snapshot: dp.Snapshot, site: RemoteSite, **fields: object
+) -> Replication:
     """A replication of `snapshot` to `site`, pending unless told otherwise."""
     now = timezone.now()
     return Replication.objects.create(

@@ -65,6 +65,6 @@ def pages(rows: Rows) -> dict[str, str]:
     arguments = _arguments(rows)
     shown = [name for name in routes() if name not in POST_ONLY | ENGINE | PUBLIC]
     found = {name: reverse(name, args=arguments.get(name, [])) for name in shown}
-    tabs = "replications entities schedules local remote metrics alerts events".split()
+    tabs = ["replications", "entities", "schedules", "local", "remote", "metrics", "alerts", "events"]
     found.update({f"tab {tab}": reverse("dp:domain", args=[rows.domain.pk]) + f"?tab={tab}" for tab in tabs})
     return found

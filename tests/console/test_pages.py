@@ -28,11 +28,11 @@ class Policy(HTMLParser):
         if tag == "style" or (tag == "script" and not given.get("src")):
             self.faults.append(f"inline <{tag}>")
         for name, value in attrs:
-            if name == "style" or name.startswith("on") or name.startswith("hx-on"):
+            if name == "style" or name.startswith(("on", "hx-on")):
                 self.faults.append(f"{name} on <{tag}>")
-            if name in {"src", "action"} or (name == "href" and tag in {"link", "use"}):
-                if (value or "").split(":")[0] in {"http", "https", "javascript", "data"} or (value or "").startswith("//"):
-                    self.faults.append(f"{tag} {name}={value}")
+            loaded = name in {"src", "action"} or (name == "href" and tag in {"link", "use"})
+            if loaded and (value or "").startswith(("http:", "https:", "javascript:", "data:", "//")):
+                self.faults.append(f"{tag} {name}={value}")
         if given.get("id"):
             self.names.append(str(given["id"]))
 

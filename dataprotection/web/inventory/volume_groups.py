@@ -132,8 +132,8 @@ def delete(request: HttpRequest, uuid: UUID) -> HttpResponse:
         "save": "Delete",
         "tone": "danger",
         "back": reverse("dp:volume-group", args=[uuid]),
-        "warning": f"The group and its {found.disks.count()} disks are deleted, with all written since the last snapshot. "
-        "Snapshots of it stay.",
+        "warning": f"The group and its {found.disks.count()} disks are deleted. What was written since the last "
+        "snapshot is lost. Snapshots of it stay.",
     }
     return order_page(
         request, FORM, DeleteForm(request.POST or None), order, context, again_url=reverse("dp:volume-groups")

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sizes, times and state words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.test import RequestFactory
+
+from dataprotection.states import Phase
+from prism.core.choices import Outcome, Severity, TaskState
+from prism.webkit import sizes, states, times
+from replication.choices import SiteStatus
+from replication.states import ReplicationState
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(None, "-"), (0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (1 << 30, "1 GiB"), (150 << 20, "150 MiB")],
+)
+def test_it_writes_sizes_with_their_unit(count: int | None, text: str) -> None:
+    assert sizes.size(count) == text
+
+
+def test_it_writes_rates_as_the_documented_tables_do() -> None:
+    assert [sizes.rate(0), sizes.rate(48 << 20), sizes.rate(None)] == ["0 KBps", "48 MBps", "-"]
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("10 GiB", 10 << 30), ("512m", 512 << 20), ("7", 7), ("1.5 KB", 1536), ("1 XB", None), ("", None)],
+)
+def test_it_reads_sizes(text: str, count: int | None) -> None:
+    assert sizes.parse_size(text) == count
+
+
+def test_it_writes_times_absolute_and_relative() -> None:
+    at = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
+    zone = times.zone_of(_request("Europe/Berlin"))
+    assert times.absolute(at, zone) == "2026-03-29 03:30:00"
+    assert times.relative(at, at + timedelta(minutes=5, seconds=3)) == "5 min 3 s ago"
+    assert times.relative(at, at - timedelta(days=1, hours=1)) == "in 1 d 1 h"
+    assert times.relative(at, at) == "just now"
+
+
+@pytest.mark.parametrize("name", ["", "No/Where", "../../etc/passwd", "/etc/localtime", "x" * 100, "%00"])
+def test_it_falls_back_to_utc_for_a_zone_that_is_none(name: str) -> None:
+    assert times.zone_of(_request(name)) is UTC
+
+
+def _request(zone: str) -> object:
+    request = RequestFactory().get("/")
+    request.COOKIES[times.ZONE_COOKIE] = zone
+    return request
+
+
+@pytest.mark.parametrize(
+    "word", [*Phase, *ReplicationState, *TaskState.values, *Severity.values, *Outcome.values, *SiteStatus.values]
+)
+def test_it_has_a_badge_for_every_state_word(word: str) -> None:
+    assert str(word).lower() in states._BADGES
