@@ -93,3 +93,10 @@ def sources(event: ReplicationEvent) -> frozenset[ReplicationState]:
 # Checked on import, so that a half-edited table cannot ship.
 if not all((state, E.WORKER_LOST) in TRANSITIONS for state in OWNED) or any(state in FINAL for state, _ in TRANSITIONS):
     raise RuntimeError("replication table: an owned state without WORKER_LOST, or a way out of a final state")
+
+
+def mermaid() -> str:
+    """The table as a diagram, for `docs/replication.md`."""
+    steps = [f"    {state} --> {after}: {event}" for (state, event), after in TRANSITIONS.items()]
+    ends = [f"    {state} --> [*]" for state in ReplicationState if state in FINAL]
+    return "\n".join(["stateDiagram-v2", "    [*] --> PENDING", *steps, *ends])

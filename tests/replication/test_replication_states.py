@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from replication.states import (
     IllegalTransition,
     ReplicationEvent,
     ReplicationState,
+    mermaid,
     next_state,
     sources,
 )
@@ -58,3 +60,8 @@ def test_it_ends_in_every_final_state_and_leaves_none() -> None:
 
 def test_it_lets_an_operator_abort_whatever_is_outstanding() -> None:
     assert sources(E.ABORT) == OUTSTANDING
+
+
+def test_it_is_drawn_in_the_docs() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "replication.md"
+    assert mermaid() in page.read_text(encoding="utf-8")
