@@ -22,7 +22,7 @@ from dataprotection.web.panes import snapshots_of
 from dataprotection.web.reasons import migrate_targets
 from prism.core.models import Task
 from prism.webkit.access import operator
-from prism.webkit.orders import Done, actor_of, order_page
+from prism.webkit.orders import Done, actor_of, order_page, posted
 from prism.webkit.times import relative
 from replication.models import RemoteSite
 
@@ -105,7 +105,7 @@ def take_snapshot(request: HttpRequest, uuid: UUID) -> HttpResponse:
             return Done(f"{back}?tab=schedules", f"A snapshot will be taken {relative(start)}.")
         return Done(task_url(ordered.task, back), f"A snapshot of {domain.name} is being taken.")
 
-    form = TakeSnapshotForm(request.POST or None, sites=sites)
+    form = TakeSnapshotForm(posted(request), sites=sites)
     return order_page(
         request, "dataprotection/take_snapshot.html", form, order, _context(domain, sites=sites), again_url=back
     )
@@ -144,7 +144,7 @@ def migrate(request: HttpRequest, uuid: UUID) -> HttpResponse:
         task = migrate_services.migrate(domain, site=site, idempotency_key=key, actor=actor_of(request))
         return Done(task_url(task, back), f"{domain.name} is being migrated to {site.name}.")
 
-    form = MigrateForm(request.POST or None, sites=sites)
+    form = MigrateForm(posted(request), sites=sites)
     context = _context(domain, sites=sites, entities=domain.entities.count())
     return order_page(request, "dataprotection/migrate.html", form, order, context, again_url=back)
 
@@ -179,7 +179,7 @@ def activate(request: HttpRequest, uuid: UUID) -> HttpResponse:
         task = activation.activate(domain, snapshot=chosen, idempotency_key=key, actor=actor_of(request))
         return Done(task_url(task, back), f"{domain.name} is being activated on this site.")
 
-    form = ActivateForm(request.POST or None, snapshots=points)
+    form = ActivateForm(posted(request), snapshots=points)
     return order_page(
         request,
         "dataprotection/activate.html",
@@ -218,7 +218,7 @@ def deactivate(request: HttpRequest, uuid: UUID) -> HttpResponse:
         task = activation.deactivate(domain, idempotency_key=key, actor=actor_of(request))
         return Done(task_url(task, back), f"{domain.name} is being deactivated on this site.")
 
-    form = TypedNameForm(request.POST or None, name=domain.name)
+    form = TypedNameForm(posted(request), name=domain.name)
     context = _context(
         domain, members=list(domain.entities.select_related("group")[:50]), entities=domain.entities.count()
     )
@@ -236,7 +236,7 @@ def delete(request: HttpRequest, uuid: UUID) -> HttpResponse:
             reverse("dp:domains"), f"{domain.name} is marked for removal; it disappears when its clean-up is done."
         )
 
-    form = TypedNameForm(request.POST or None, name=domain.name)
+    form = TypedNameForm(posted(request), name=domain.name)
     context = _context(
         domain,
         entities=domain.entities.count(),

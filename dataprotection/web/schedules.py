@@ -16,7 +16,7 @@ from dataprotection.models import ProtectionDomain, Schedule
 from dataprotection.services import schedules as schedule_services
 from dataprotection.web.schedule_forms import ScheduleForm, initial_of, zone_name
 from prism.webkit.access import operator
-from prism.webkit.orders import Done, actor_of, order_page
+from prism.webkit.orders import Done, actor_of, order_page, posted
 from prism.webkit.pages import back_url, show
 from prism.webkit.times import zone_of
 from replication.models import RemoteSite
@@ -27,7 +27,7 @@ TEMPLATE = "dataprotection/schedule_form.html"
 def _form(request: HttpRequest, initial: dict[str, Any] | None = None) -> ScheduleForm:
     sites = [site for site in RemoteSite.objects.order_by("name") if site.is_paired]
     zone = zone_name(zone_of(request))
-    return ScheduleForm(request.POST or None, initial=initial or {}, sites=sites, zone=zone)
+    return ScheduleForm(posted(request), initial=initial or {}, sites=sites, zone=zone)
 
 
 def _back(request: HttpRequest, domain: ProtectionDomain) -> str:
@@ -94,5 +94,5 @@ def remove(request: HttpRequest, uuid: UUID) -> HttpResponse:
 
     context = {"nav": "Data Protection", "domain": schedule.domain, "schedule": schedule, "back": back}
     return order_page(
-        request, "dataprotection/schedule_remove.html", forms.Form(request.POST or None), order, context, again_url=back
+        request, "dataprotection/schedule_remove.html", forms.Form(posted(request)), order, context, again_url=back
     )

@@ -18,7 +18,7 @@ from dataprotection.services import snapshots as snapshot_services
 from dataprotection.web.manifests import ManifestEntity, entities_of, groups_of
 from dataprotection.web.orders import RETENTIONS, task_url
 from prism.webkit.access import operator, reader
-from prism.webkit.orders import Done, actor_of, order_page
+from prism.webkit.orders import Done, actor_of, order_page, posted
 from prism.webkit.pages import show
 from replication.choices import Direction
 from replication.models import Replication
@@ -155,7 +155,7 @@ def restore(request: HttpRequest, uuid: UUID) -> HttpResponse:
             )
         return Done(task_url(task, back_of(snapshot)), f"Snapshot {snapshot.display_id} is being restored.")
 
-    form = RestoreForm(request.POST or None, listed=listed, overwrite=not reason)
+    form = RestoreForm(posted(request), listed=listed, overwrite=not reason)
     chosen = request.POST.getlist("entities") if request.method == "POST" else [entity.uuid for entity in listed]
     context = _context(snapshot, entities=listed, chosen=chosen, overwrite_reason=reason)
     return order_page(request, "dataprotection/restore.html", form, order, context, again_url=back_of(snapshot))
@@ -170,7 +170,7 @@ def delete(request: HttpRequest, uuid: UUID) -> HttpResponse:
         snapshot_services.delete(snapshot, actor=actor_of(request))
         return Done(back_of(snapshot), f"Snapshot {snapshot.display_id} was deleted.")
 
-    form = forms.Form(request.POST or None)
+    form = forms.Form(posted(request))
     return order_page(
         request, "dataprotection/snapshot_delete.html", form, order, _context(snapshot), again_url=back_of(snapshot)
     )
@@ -190,7 +190,7 @@ def retain(request: HttpRequest, uuid: UUID) -> HttpResponse:
         snapshot_services.retain(snapshot, retention_seconds=seconds, actor=actor_of(request))
         return Done(back_of(snapshot), f"The expiry of snapshot {snapshot.display_id} was changed.")
 
-    form = RetainForm(request.POST or None)
+    form = RetainForm(posted(request))
     return order_page(
         request, "dataprotection/snapshot_retain.html", form, order, _context(snapshot), again_url=back_of(snapshot)
     )

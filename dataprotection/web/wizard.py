@@ -17,7 +17,7 @@ from dataprotection.services import domains as domain_services
 from dataprotection.services import protection
 from dataprotection.web.entities import EntityRow, entities_by_key, unprotected
 from prism.webkit.access import operator
-from prism.webkit.orders import Done, actor_of, order_page, press
+from prism.webkit.orders import Done, actor_of, order_page, posted, press
 from prism.webkit.pages import show
 
 GROUP_MODES = [("entity_name", "Use Entity Name"), ("existing", "Use an existing CG"), ("new", "Create a new CG")]
@@ -97,7 +97,7 @@ def new(request: HttpRequest) -> HttpResponse:
     return order_page(
         request,
         "dataprotection/wizard_name.html",
-        NameForm(request.POST or None),
+        NameForm(posted(request)),
         order,
         context,
         again_url=reverse("dp:domains"),
@@ -127,7 +127,7 @@ def entities(request: HttpRequest, uuid: UUID) -> HttpResponse:
     domain = get_object_or_404(ProtectionDomain, pk=uuid)
     context = _entities_context(request, domain)
     groups = list(ConsistencyGroup.objects.filter(domain=domain).values_list("name", flat=True))
-    sent = request.POST or None
+    sent = posted(request)
     form = ProtectForm(sent, listed=context["listed"], groups=groups)
     context["ticked"] = request.POST.getlist("entities")
 

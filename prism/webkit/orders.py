@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from django import forms
 from django.contrib import messages
 from django.core.cache import cache
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from redis.exceptions import RedisError
 
 from prism.core.actor import Actor
@@ -37,6 +37,11 @@ class Done(NamedTuple):
 def actor_of(request: HttpRequest) -> Actor:
     """Who gives the order of this request."""
     return Actor.from_user(request.user, source=ActorSource.CONSOLE, address=request.META.get("REMOTE_ADDR") or "")
+
+
+def posted(request: HttpRequest) -> QueryDict | None:
+    """The fields of a sent form, also of one without fields; None when the page is only asked for."""
+    return request.POST if request.method == "POST" else None
 
 
 def token_of(request: HttpRequest) -> str:

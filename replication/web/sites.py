@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST
 
 from prism.core.exceptions import Refused
 from prism.webkit.access import operator, reader
-from prism.webkit.orders import Done, actor_of, order_page, press, say
+from prism.webkit.orders import Done, actor_of, order_page, posted, press, say
 from prism.webkit.pages import is_fragment, show
 from prism.webkit.tables import table
 from replication.choices import Capability, Direction
@@ -118,7 +118,7 @@ def pair(request: HttpRequest) -> HttpResponse:
             f"Paired with {made.name}. Compare the pairing fingerprint with the one the other site shows.",
         )
 
-    form = PairForm(request.POST or None)
+    form = PairForm(posted(request))
     return order_page(
         request,
         "replication/add.html",
@@ -212,7 +212,7 @@ def edit(request: HttpRequest, uuid: UUID) -> HttpResponse:
         )
         return Done(back, f"Remote site {found.name} was changed.")
 
-    form = SiteForm(request.POST or None, initial=_initial(found))
+    form = SiteForm(posted(request), initial=_initial(found))
     return order_page(
         request, "replication/edit.html", form, order, {**NAV, "site": found, "back": back}, again_url=back
     )
@@ -250,7 +250,7 @@ def delete(request: HttpRequest, uuid: UUID) -> HttpResponse:
     return order_page(
         request,
         "replication/delete.html",
-        DeleteForm(request.POST or None),
+        DeleteForm(posted(request)),
         order,
         context,
         again_url=reverse("rep:sites"),

@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
@@ -17,13 +22,44 @@ from dataprotection import models as dp
 from prism.core.models import Alert, ApiToken, AuditRow, Event, Site, Task
 from prism.webkit.access import OPERATOR_GROUP
 from replication.models import RemoteSite, Replication
+from tests.support.engine_site import EngineSite
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(settings: object) -> None:
+def _own_cache(settings: Any) -> None:
     """Sent forms are remembered in the process instead of in Redis."""
-    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}  # type: ignore[attr-defined]
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     cache.clear()
+
+
+@pytest.fixture(scope="session")
+def engine_site() -> Iterator[EngineSite]:
+    """One real engine for the tests that need bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="co-", dir="/tmp"))
+    site = EngineSite(folder).start()
+    yield site
+    site.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def engine(engine_site: EngineSite, settings: Any) -> EngineSite:
+    settings.PRISM_RUN_DIR = engine_site.folder / "run"
+    return engine_site
+
+
+@pytest.fixture
+def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No broker and no other site: orders stay queued rows, and remote sites are silent."""
+    from prism.core.services import tasks
+    from replication.exceptions import PeerUnreachable
+    from replication.rpc import client
+
+    def silent(*args: Any, **kwargs: Any) -> None:
+        raise PeerUnreachable("TM3 does not answer.")
+
+    monkeypatch.setattr(tasks, "after_commit", lambda *args: None)
+    monkeypatch.setattr(client, "call", silent)
 
 
 @dataclass
@@ -144,3 +180,13 @@ def operator(db: None) -> Client:
 @pytest.fixture
 def reader(db: None) -> Client:
     return client_of(User.objects.create_user("rita"))
+
+
+@pytest.fixture
+def served(rows: Rows, engine: EngineSite) -> Rows:
+    """The same rows, with their disks in a real engine."""
+    from dataprotection.services import disks
+
+    for disk in dp.VirtualDisk.objects.all():
+        disks.create_in_engine(disk)
+    return rows

@@ -15,12 +15,7 @@ from prism.core.models import Alert, ApiToken, Task
 from replication.models import RemoteSite
 from tests.console.conftest import Rows, make_domain
 
-
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prism.core.services import tasks
-
-    monkeypatch.setattr(tasks, "after_commit", lambda *args: None)
+pytestmark = pytest.mark.usefixtures("no_workers")
 
 
 def test_it_takes_a_snapshot_once_when_the_form_is_sent_twice(operator: Client, rows: Rows) -> None:

@@ -16,15 +16,10 @@ from tests.console.conftest import Rows
 HOURLY = {"every_nth": "1", "type": "HOURLY", "timezone": "UTC", "local_ticked": "on", "local_keep": "6"}
 
 
-@pytest.fixture(autouse=True)
-def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Snapshots that a new schedule orders stay queued rows: nobody runs them here."""
-    from prism.core.services import tasks
-
-    monkeypatch.setattr(tasks, "after_commit", lambda *args: None)
+pytestmark = pytest.mark.usefixtures("no_workers")
 
 
-def test_it_walks_the_wizard_to_a_protected_scheduled_domain(operator: Client, rows: Rows) -> None:
+def test_it_walks_the_wizard_to_a_protected_scheduled_domain(operator: Client, served: Rows) -> None:
     answer = operator.post(reverse("dp:wizard-name"), {"name": "tier1"})
     domain = ProtectionDomain.objects.get(name="tier1")
     entities = reverse("dp:wizard-entities", args=[domain.pk])
@@ -32,16 +27,16 @@ def test_it_walks_the_wizard_to_a_protected_scheduled_domain(operator: Client, r
 
     page = operator.get(entities).content.decode()
     assert "spare" in page
-    assert f'value="vm:{rows.vm.pk}"' not in page  # protected by fooPD already
+    assert f'value="vm:{served.vm.pk}"' not in page  # protected by fooPD already
 
-    chosen = [f"vm:{rows.free_vm.pk}", f"volume_group:{rows.group.pk}"]
+    chosen = [f"vm:{served.free_vm.pk}", f"volume_group:{served.group.pk}"]
     sent = {"entities": chosen, "group_mode": "new", "new_group": "app and db"}
     assert operator.post(entities, sent).status_code == 302
     assert set(ProtectedEntity.objects.filter(domain=domain).values_list("name", flat=True)) == {"spare", "data"}
     assert ConsistencyGroup.objects.get(domain=domain).name == "app and db"
 
     new = reverse("dp:schedule-new", args=[domain.pk])
-    schedule = {**HOURLY, f"site_{rows.site.pk}": "on", f"keep_{rows.site.pk}": "12"}
+    schedule = {**HOURLY, f"site_{served.site.pk}": "on", f"keep_{served.site.pk}": "12"}
     assert operator.post(new, schedule)["Location"] == reverse("dp:wizard-schedules", args=[domain.pk])
     made = Schedule.objects.get(domain=domain)
     assert (made.type, made.local_keep, made.remotes.get().keep) == ("HOURLY", 6, 12)
@@ -113,7 +108,9 @@ def test_it_previews_five_runs_without_making_a_schedule(operator: Client, rows:
     assert Schedule.objects.count() == 1
 
 
-def test_it_unprotects_from_the_right_side(operator: Client, rows: Rows) -> None:
-    member = rows.domain.entities.get()
-    operator.post(reverse("dp:unprotect", args=[rows.domain.pk]), {"members": [member.pk], "wizard": "1"})
-    assert rows.domain.entities.count() == 0
+def test_it_unprotects_from_the_right_side(operator: Client, served: Rows) -> None:
+    url = reverse("dp:wizard-entities", args=[served.domain.pk])
+    operator.post(url, {"entities": [f"vm:{served.free_vm.pk}"], "group_mode": "entity_name"})
+    member = served.domain.entities.get(name="spare")
+    operator.post(reverse("dp:unprotect", args=[served.domain.pk]), {"members": [member.pk], "wizard": "1"})
+    assert list(served.domain.entities.values_list("name", flat=True)) == ["app01"]

@@ -21,7 +21,7 @@ from dataprotection.services.disks import NewDisk
 from dataprotection.web.inventory.fields import SizeField
 from prism.webkit.access import operator
 from prism.webkit.downloads import download
-from prism.webkit.orders import Done, actor_of, order_page
+from prism.webkit.orders import Done, actor_of, order_page, posted
 from prism.webkit.sizes import size
 
 FORM = "dataprotection/inventory/form.html"
@@ -62,7 +62,7 @@ def _add(request: HttpRequest, owner: VM | VolumeGroup) -> HttpResponse:
     return order_page(
         request,
         FORM,
-        AddForm(request.POST or None),
+        AddForm(posted(request)),
         order,
         _context(f"Add disk to {owner.name}", back, save="Add"),
         again_url=back,
@@ -97,7 +97,7 @@ def resize(request: HttpRequest, uuid: UUID) -> HttpResponse:
             back, f"{disk.export_name} now has {size(disk.size_bytes)}. Clients see it when they connect again."
         )
 
-    form = ResizeForm(request.POST or None, initial={"size_bytes": size(disk.size_bytes)})
+    form = ResizeForm(posted(request), initial={"size_bytes": size(disk.size_bytes)})
     context = _context(
         f"Resize {disk.export_name}", back, save="Resize", tip=f"It has {size(disk.size_bytes)}. A disk can only grow."
     )
@@ -132,7 +132,7 @@ def move(request: HttpRequest, uuid: UUID) -> HttpResponse:
         disk_services.move(disk, owner=owner, bus=data["bus"], actor=actor_of(request))
         return Done(owner_url(owner), f"{disk.export_name} is now attached to {owner.name}; its NBD address stays.")
 
-    form = MoveForm(request.POST or None, initial={"bus": disk.bus})
+    form = MoveForm(posted(request), initial={"bus": disk.bus})
     context = _context(
         f"Move {disk.export_name}",
         back,
@@ -160,7 +160,7 @@ def remove(request: HttpRequest, uuid: UUID) -> HttpResponse:
         warning=f"The disk of {size(disk.size_bytes)} and everything written to it since the last snapshot is gone. "
         "Snapshots keep their copy.",
     )
-    return order_page(request, FORM, forms.Form(request.POST or None), order, context, again_url=back)
+    return order_page(request, FORM, forms.Form(posted(request)), order, context, again_url=back)
 
 
 class ImportForm(forms.Form):
@@ -181,7 +181,7 @@ def import_raw(request: HttpRequest, uuid: UUID) -> HttpResponse:
         images.import_raw(disk, image, size_bytes=image.size or 0, actor=actor_of(request))
         return Done(back, f"{size(image.size)} were written to {disk.export_name}.")
 
-    form = ImportForm(request.POST or None, request.FILES or None)
+    form = ImportForm(posted(request), request.FILES or None)
     context = _context(
         f"Import into {disk.export_name}",
         back,

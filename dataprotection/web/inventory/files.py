@@ -23,7 +23,7 @@ from dataprotection.web.inventory.fields import container_field, name_field
 from dataprotection.web.inventory.vms import DeleteForm
 from prism.webkit.access import operator, reader
 from prism.webkit.downloads import download as answer
-from prism.webkit.orders import Done, actor_of, order_page
+from prism.webkit.orders import Done, actor_of, order_page, posted
 from prism.webkit.pages import show
 from prism.webkit.sizes import size
 from prism.webkit.tables import table
@@ -77,7 +77,7 @@ def upload(request: HttpRequest) -> HttpResponse:
         )
         return Done(reverse("dp:file", args=[made.pk]), f"{made.path} was uploaded ({size(content.size)}).")
 
-    form = UploadForm(request.POST or None, request.FILES or None)
+    form = UploadForm(posted(request), request.FILES or None)
     context = {**FILES, "heading": "Upload file", "save": "Upload", "multipart": True, "back": reverse("dp:files")}
     return order_page(request, FORM, form, order, context, again_url=reverse("dp:files"))
 
@@ -113,7 +113,7 @@ def delete_file(request: HttpRequest, uuid: UUID) -> HttpResponse:
         "back": reverse("dp:file", args=[uuid]),
         "warning": "The file is deleted. Snapshots of it stay.",
     }
-    return order_page(request, FORM, DeleteForm(request.POST or None), order, context, again_url=reverse("dp:files"))
+    return order_page(request, FORM, DeleteForm(posted(request)), order, context, again_url=reverse("dp:files"))
 
 
 class ContainerForm(forms.Form):
@@ -160,7 +160,7 @@ def create_container(request: HttpRequest) -> HttpResponse:
         )
         return Done(back, f"Storage container {made.name} was created.")
 
-    form = NewContainerForm(request.POST or None)
+    form = NewContainerForm(posted(request))
     return order_page(
         request,
         FORM,
@@ -183,9 +183,7 @@ def edit_container(request: HttpRequest, pk: int) -> HttpResponse:
         )
         return Done(back, f"Storage container {found.name} was changed.")
 
-    form = ContainerForm(
-        request.POST or None, initial={"fingerprinting": found.fingerprinting, "compress": found.compress}
-    )
+    form = ContainerForm(posted(request), initial={"fingerprinting": found.fingerprinting, "compress": found.compress})
     return order_page(
         request,
         FORM,
@@ -214,4 +212,4 @@ def delete_container(request: HttpRequest, pk: int) -> HttpResponse:
         "back": back,
         "warning": "Only an empty container can be deleted.",
     }
-    return order_page(request, FORM, forms.Form(request.POST or None), order, context, again_url=back)
+    return order_page(request, FORM, forms.Form(posted(request)), order, context, again_url=back)

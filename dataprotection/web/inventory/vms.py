@@ -20,7 +20,7 @@ from dataprotection.services.disks import NewDisk
 from dataprotection.web.inventory.connections import disk_lines
 from dataprotection.web.inventory.fields import SizeField, container_field, name_field
 from prism.webkit.access import operator, reader
-from prism.webkit.orders import Done, actor_of, order_page, press
+from prism.webkit.orders import Done, actor_of, order_page, posted, press
 from prism.webkit.pages import show
 from prism.webkit.sizes import size
 from prism.webkit.tables import table
@@ -115,7 +115,7 @@ def create(request: HttpRequest) -> HttpResponse:
     return order_page(
         request,
         "dataprotection/inventory/form.html",
-        NewVmForm(request.POST or None),
+        NewVmForm(posted(request)),
         order,
         context,
         again_url=reverse("dp:vms"),
@@ -146,7 +146,7 @@ def edit(request: HttpRequest, uuid: UUID) -> HttpResponse:
         "memory": size(found.memory_bytes),
         "power_state": found.power_state,
     }
-    form = EditVmForm(request.POST or None, initial=initial)
+    form = EditVmForm(posted(request), initial=initial)
     return order_page(
         request,
         "dataprotection/inventory/form.html",
@@ -178,7 +178,7 @@ def delete(request: HttpRequest, uuid: UUID) -> HttpResponse:
     return order_page(
         request,
         "dataprotection/inventory/form.html",
-        DeleteForm(request.POST or None),
+        DeleteForm(posted(request)),
         order,
         context,
         again_url=reverse("dp:vms"),
@@ -199,7 +199,7 @@ def add_nic(request: HttpRequest, uuid: UUID) -> HttpResponse:
         nic = vm_services.add_nic(found, network=data["network"], actor=actor_of(request))
         return Done(back, f"Network card {nic.mac} was added.")
 
-    form = NicForm(request.POST or None)
+    form = NicForm(posted(request))
     return order_page(
         request,
         "dataprotection/inventory/form.html",

@@ -20,7 +20,7 @@ from dataprotection.web.inventory.connections import disk_lines
 from dataprotection.web.inventory.fields import SizeField, container_field, name_field
 from dataprotection.web.inventory.vms import DeleteForm
 from prism.webkit.access import operator, reader
-from prism.webkit.orders import Done, actor_of, order_page, press
+from prism.webkit.orders import Done, actor_of, order_page, posted, press
 from prism.webkit.pages import show
 from prism.webkit.tables import table
 
@@ -89,7 +89,7 @@ def create(request: HttpRequest) -> HttpResponse:
     return order_page(
         request,
         FORM,
-        NewGroupForm(request.POST or None),
+        NewGroupForm(posted(request)),
         order,
         {**NAV, "heading": "Create volume group", "save": "Create", "back": back},
         again_url=back,
@@ -106,7 +106,7 @@ def edit(request: HttpRequest, uuid: UUID) -> HttpResponse:
         group_services.update(found, name=data["name"], description=data["description"], actor=actor_of(request))
         return Done(back, f"Volume group {data['name']} was changed.")
 
-    form = GroupForm(request.POST or None, initial={"name": found.name, "description": found.description})
+    form = GroupForm(posted(request), initial={"name": found.name, "description": found.description})
     return order_page(
         request,
         FORM,
@@ -135,9 +135,7 @@ def delete(request: HttpRequest, uuid: UUID) -> HttpResponse:
         "warning": f"The group and its {found.disks.count()} disks are deleted. What was written since the last "
         "snapshot is lost. Snapshots of it stay.",
     }
-    return order_page(
-        request, FORM, DeleteForm(request.POST or None), order, context, again_url=reverse("dp:volume-groups")
-    )
+    return order_page(request, FORM, DeleteForm(posted(request)), order, context, again_url=reverse("dp:volume-groups"))
 
 
 @operator
@@ -150,7 +148,7 @@ def attach(request: HttpRequest, uuid: UUID) -> HttpResponse:
         group_services.attach(found, data["vm"], actor=actor_of(request))
         return Done(back, f"{found.name} is attached to {data['vm'].name}.")
 
-    form = AttachForm(request.POST or None)
+    form = AttachForm(posted(request))
     return order_page(
         request,
         FORM,

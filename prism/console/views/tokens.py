@@ -17,7 +17,7 @@ from prism.core.exceptions import Refused
 from prism.core.models import ApiToken
 from prism.core.services import tokens as token_services
 from prism.webkit.access import reader
-from prism.webkit.orders import actor_of, first_time, press, put_refusal, token_of
+from prism.webkit.orders import actor_of, first_time, posted, press, put_refusal, token_of
 from prism.webkit.pages import show
 
 LIFETIMES = [("30", "30 days"), ("90", "90 days"), ("365", "1 year"), ("", "No expiration")]
@@ -48,7 +48,7 @@ def tokens(request: HttpRequest) -> HttpResponse:
 @reader
 def create(request: HttpRequest) -> HttpResponse:
     """A read-only user's token is read-only too: it never has more rights than its user."""
-    form = TokenForm(request.POST or None)
+    form = TokenForm(posted(request))
     if request.method == "POST" and form.is_valid():
         days = form.cleaned_data["days"]
         expires_at = timezone.now() + timedelta(days=int(days)) if days else None
