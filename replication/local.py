@@ -48,8 +48,10 @@ def local_site() -> LocalSite:
 
 def identity() -> Identity:
     """Key and certificate of this site; made at the first call, by whichever process comes first."""
-    site = local_site()
-    folder = settings.LAYOUT.identity
+    site, layout = local_site(), settings.LAYOUT
+    if layout is None:
+        raise Unreachable("no_site", "This process does not know its site.", "Start it with PRISM_DATA set.")
+    folder = layout.identity
     try:
         return load_identity(folder)
     except FileNotFoundError:

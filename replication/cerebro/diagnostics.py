@@ -38,9 +38,10 @@ class DiagnosticsPage:
 
 def render() -> str:
     """The page as HTML."""
+    page = "<!doctype html><title>Cerebro</title><p>The database does not answer; see the log of cerebro.</p>"
     with guarded("the diagnostics page"):
-        return render_to_string("replication/cerebro.html", {"page": collect()})
-    return "<!doctype html><title>Cerebro</title><p>The database does not answer; see the log of cerebro.</p>"
+        page = render_to_string("replication/cerebro.html", {"page": collect()})
+    return page
 
 
 def collect() -> DiagnosticsPage:

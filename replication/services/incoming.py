@@ -71,7 +71,7 @@ def find(site: RemoteSite, session: str) -> Replication | None:
 
 def arrived(row: Replication) -> bool:
     """The snapshot is complete and published here. False when it had been so, or was given up, already."""
-    fields = {"phase": ReplicationPhase.DONE, "done_bytes": row.total_bytes}
+    fields: dict[str, Any] = {"phase": ReplicationPhase.DONE, "done_bytes": row.total_bytes}
     if not change(row, ReplicationEvent.SUCCEED, actor=ACTOR, expires_at=None, **fields):
         return False
     notices.completed(row)

@@ -102,7 +102,8 @@ def enqueue_next(row: Replication) -> None:
 
 def backoff(attempts: int) -> timedelta:
     """Pause after the `attempts`-th attempt failed."""
-    return min(BACKOFF_MAX, BACKOFF_FIRST * 2 ** min(max(attempts, 1) - 1, 16))
+    doublings = min(max(attempts, 1) - 1, 16)
+    return min(BACKOFF_MAX, BACKOFF_FIRST * (1 << doublings))
 
 
 def sweep(now: datetime) -> int:

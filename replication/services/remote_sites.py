@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -61,7 +61,7 @@ def update(site: RemoteSite, *, actor: Actor, **changes: Any) -> RemoteSite:
 
 
 def _apply(site: RemoteSite, values: Mapping[str, Any]) -> None:
-    checks = {
+    checks: dict[str, Callable[[Any], Any]] = {
         "name": site_rows.checked_name,
         "addresses": site_rows.checked_addresses,
         "capability": _capability,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from prism.core.actor import Actor
@@ -30,13 +31,17 @@ def create(row: Replication, *, actor: Actor) -> None:
 
 def find(row: Replication) -> Task | None:
     """The task of `row`; None when it was pruned, or for an incoming one."""
-    return Task.objects.filter(pk=row.task_uuid).first() if row.task_uuid else None
+    return _rows(row).first()
+
+
+def _rows(row: Replication) -> QuerySet[Task]:
+    return Task.objects.filter(pk=row.task_uuid) if row.task_uuid else Task.objects.none()
 
 
 def started(row: Replication) -> Task | None:
     """A run has begun. None = there is nothing to show it with."""
     now = timezone.now()
-    open_rows = Task.objects.filter(pk=row.task_uuid, state__in=tasks.OPEN)
+    open_rows = _rows(row).filter(state__in=tasks.OPEN)
     changed = open_rows.update(
         state=TaskState.RUNNING,
         started_at=row.started_at or now,
@@ -50,9 +55,7 @@ def started(row: Replication) -> Task | None:
 
 def waiting(row: Replication, message: str) -> None:
     """Back in the queue."""
-    Task.objects.filter(pk=row.task_uuid, state=TaskState.RUNNING).update(
-        state=TaskState.QUEUED, message=message, phase=row.phase, rate=0
-    )
+    _rows(row).filter(state=TaskState.RUNNING).update(state=TaskState.QUEUED, message=message, phase=row.phase, rate=0)
 
 
 def fail(row: Replication, error: str) -> None:

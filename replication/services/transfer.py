@@ -194,7 +194,11 @@ class Run:
     def done(self) -> None:
         """The row says so; from here on it is a base for the next one."""
         row = self.row
-        fields = {"phase": ReplicationPhase.DONE, "rate_bytes_per_second": 0, "done_bytes": row.total_bytes}
+        fields: dict[str, Any] = {
+            "phase": ReplicationPhase.DONE,
+            "rate_bytes_per_second": 0,
+            "done_bytes": row.total_bytes,
+        }
         if not change(row, ReplicationEvent.SUCCEED, actor=queue.WORKER, only_owner=row.owner, **fields):
             raise Replaced
         notices.completed(row)
@@ -235,7 +239,7 @@ def _retry(row: Replication, error: Exception) -> None:
     _stop_engine(row)
     pause = queue.backoff(row.attempts)
     at = timezone.now()
-    fields = {"phase": ReplicationPhase.QUEUED, "next_attempt_at": at + pause, "error": str(error)}
+    fields: dict[str, Any] = {"phase": ReplicationPhase.QUEUED, "next_attempt_at": at + pause, "error": str(error)}
     if change(
         row, ReplicationEvent.RETRY, actor=queue.WORKER, only_owner=row.owner, reason=str(error), at=at, **fields
     ):
