@@ -63,15 +63,15 @@ class ContainerViewSet(viewsets.ReadOnlyModelViewSet[StorageContainer]):
     queryset = StorageContainer.objects.all()
     serializer_class = shapes.ContainerSerializer
 
+    @extend_schema(request=shapes.NewContainerSerializer, responses={201: shapes.ContainerSerializer})
     def create(self, request: Request) -> Response:
-        values = checked(shapes.NameSerializer, request)
-        flags = {key: request.data[key] for key in ("fingerprinting", "compress") if key in request.data}
-        found = containers.create(name=values["name"], actor=actor_of(request), **flags)
+        found = containers.create(actor=actor_of(request), **checked(shapes.NewContainerSerializer, request))
         return Response(self.get_serializer(found).data, status=status.HTTP_201_CREATED)
 
+    @extend_schema(request=shapes.ChangeContainerSerializer)
     def partial_update(self, request: Request, pk: str) -> Response:
-        flags = {key: bool(request.data[key]) for key in ("fingerprinting", "compress") if key in request.data}
-        found = containers.update(self.get_object(), actor=actor_of(request), **flags)
+        values = checked(shapes.ChangeContainerSerializer, request)
+        found = containers.update(self.get_object(), actor=actor_of(request), **values)
         return Response(self.get_serializer(found).data)
 
     def destroy(self, request: Request, pk: str) -> Response:

@@ -35,6 +35,15 @@ class ContainerSerializer(serializers.ModelSerializer[StorageContainer]):
         fields = ["id", "name", "fingerprinting", "compress", "created_at"]
 
 
+class ChangeContainerSerializer(Body):
+    fingerprinting = serializers.BooleanField(required=False)
+    compress = serializers.BooleanField(required=False)
+
+
+class NewContainerSerializer(ChangeContainerSerializer):
+    name = serializers.CharField()
+
+
 class DiskSerializer(serializers.ModelSerializer[VirtualDisk]):
     """`nbd_uri` is where clients reach it."""
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -150,7 +151,7 @@ def run_scheduled(task_uuid: str, *, term: int | None) -> None:
             tasks.cancel(task, message="The schedule was removed or suspended in the meantime.")
             return
         domain, actor = schedule.domain, Actor.task("schedule")
-        about = {"object_type": domains.TYPE, "object_name": domain.name, "object_id": domain.uuid}
+        about: dict[str, Any] = {"object_type": domains.TYPE, "object_name": domain.name, "object_id": domain.uuid}
         try:
             with audit.order(
                 "snapshot.scheduled", actor=actor, object_type=domains.TYPE, object_name=domain.name, atomic=False

@@ -7,11 +7,11 @@ the first run made. One engine call takes all groups of the domain, so the whole
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
@@ -45,14 +45,14 @@ class Order:
     `fence`: take the exports down in the same engine call (migrate, deactivate, restore).
     """
 
-    uuid: uuid.UUID
+    uuid: UUID
     kind: str
     retention: timedelta | None = None
     hidden_base: bool = False
     app_consistent: bool = False
     targets: Sequence[Target] = ()
-    schedule_uuid: uuid.UUID | None = None
-    one_time_uuid: uuid.UUID | None = None
+    schedule_uuid: UUID | None = None
+    one_time_uuid: UUID | None = None
     fence: bool = False
     fence_reason: str = ""
 
@@ -124,7 +124,8 @@ def _members(domain: ProtectionDomain) -> tuple[list[ProtectedEntity], list[Prot
     """Entities whose disks the engine has, and the missing ones. An entity without disks is present."""
     rows = domain.entities.select_related("group", "vm__container", "volume_group__container", "stored_file__container")
     known = {str(disk["vdisk"]) for disk in engine().vdisks()}
-    present, missing = [], []
+    present: list[ProtectedEntity] = []
+    missing: list[ProtectedEntity] = []
     for row in rows:
         target = row.target
         ids = _disk_ids(row) if target is not None else []
