@@ -35,8 +35,8 @@ def _rates(domain: ProtectionDomain, direction: str) -> list[int]:
     ).order_by("-finished_at")
     rates = []
     for wire, started, finished in done.values_list("wire_bytes", "started_at", "finished_at")[:POINTS_MAX]:
-        seconds = max((finished - started).total_seconds(), 0.001)
-        rates.append(int(wire / seconds))
+        if started is not None and finished is not None:
+            rates.append(int(wire / max((finished - started).total_seconds(), 0.001)))
     return rates[::-1]
 
 

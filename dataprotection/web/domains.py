@@ -41,13 +41,14 @@ def domains(request: HttpRequest) -> HttpResponse:
 def domain(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """A selected row: action links, summary and lower tabs; as a fragment only the tab."""
     found = get_object_or_404(annotated(), pk=uuid)
+    entities = found.entity_total  # type: ignore[attr-defined]
     context = {"domain": found, "selected": str(found.pk), **pane_of(request, found)}
     if is_fragment(request):
         return show(request, context["pane_template"], context)
     points = snapshots_of(found, include_expired=False)
     newest = points.order_by("-created_at").first()
     reasons = reasons_of(
-        found, entities=found.entity_total, restore_points=1 if newest else 0, sites=list(RemoteSite.objects.all())
+        found, entities=entities, restore_points=1 if newest else 0, sites=list(RemoteSite.objects.all())
     )
     last = Replication.objects.filter(domain_uuid=found.pk, state=ReplicationState.SUCCEEDED).select_related("site")
     summary = {

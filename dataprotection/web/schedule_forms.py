@@ -16,7 +16,7 @@ from dataprotection.choices import ScheduleType
 from dataprotection.models import Schedule
 from dataprotection.services.grid import interval, next_due
 from dataprotection.services.schedules import ScheduleSpec
-from prism.webkit.times import span
+from prism.webkit.times import relative, span
 from replication.models import RemoteSite
 
 RUNS_SHOWN = 5
@@ -39,7 +39,7 @@ def interval_refusal(kind: str, every_nth: int) -> str:
     )
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Grid:
     """What `next_due` reads."""
 
@@ -57,6 +57,11 @@ class Run:
     at: datetime
     there: str
     utc: str
+
+    @property
+    def relative(self) -> str:
+        """How far away it is."""
+        return relative(self.at)
 
 
 def _moment() -> forms.DateTimeField:

@@ -13,7 +13,7 @@ from typing import Any
 
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 OPERATOR_GROUP = "operator"
@@ -38,17 +38,28 @@ def may_act(request: HttpRequest) -> bool:
 
 def reader(view: View) -> View:
     """A page that every signed-in user may read."""
-    return login_required(view)
+    return _signed_in(view)
 
 
 def operator(view: View) -> View:
     """A page or order for those who may act; others get 403 with the reason, whatever the method."""
 
-    @login_required
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not may_act(request):
             raise PermissionDenied(READ_ONLY_REASON)
         return view(request, *args, **kwargs)
 
-    return guarded
+    return _signed_in(guarded)
+
+
+def _signed_in(view: View) -> View:
+    """Strangers go to the sign-in page. A page whose session ended reloads itself instead of showing it in a part."""
+
+    @wraps(view)
+    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not request.user.is_authenticated and request.headers.get("HX-Request") == "true":
+            return HttpResponse(status=204, headers={"HX-Refresh": "true"})
+        return login_required(view)(request, *args, **kwargs)
+
+    return checked

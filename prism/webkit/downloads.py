@@ -24,12 +24,14 @@ def download(
     except (Refused, StargateError) as error:
         return refused(request, back, say(error))
 
+    following = sync_to_async(lambda: next(parts, b""))
+
     async def stream() -> AsyncIterator[bytes]:
         # A plain iterator would be collected in memory first by Django under ASGI.
         part = first
         while part:
             yield part
-            part = await sync_to_async(next)(parts, b"")
+            part = await following()
 
     response = StreamingHttpResponse(stream(), content_type="application/octet-stream")
     response["Content-Length"] = str(size_bytes)

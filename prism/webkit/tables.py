@@ -29,7 +29,7 @@ class Table:
     @property
     def rows(self) -> Sequence[Any]:
         """The rows of this page."""
-        return self.page.object_list
+        return list(self.page.object_list)
 
     @property
     def count(self) -> int:

@@ -33,7 +33,10 @@
     const element = event.detail.elt;
     if (!element.hasAttribute("data-poll")) { return; }
     const typing = element.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
-    if (document.hidden || typing || (dialog && dialog.open)) { event.preventDefault(); }
+    const ticked = Array.from(element.querySelectorAll("input[type=checkbox]")).some(function (box) {
+      return box.checked !== box.defaultChecked;
+    });
+    if (document.hidden || typing || ticked || (dialog && dialog.open)) { event.preventDefault(); }
   });
 
   // One press, one order: the button goes busy; a refused form (422) brings a fresh one.

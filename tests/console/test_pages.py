@@ -70,6 +70,8 @@ def test_it_sends_a_stranger_to_the_sign_in_page_from_everywhere(client: Client,
         answer = client.get(url)
         assert answer.status_code == 302, name
         assert answer["Location"].startswith("/login/?next="), name
+        part = client.get(url, headers=FRAGMENT)
+        assert (part.status_code, part["HX-Refresh"]) == (204, "true"), name
 
 
 def test_it_refuses_a_post_of_a_reader_to_every_order(reader: Client, rows: Rows) -> None:

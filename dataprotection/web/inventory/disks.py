@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, BinaryIO, cast
 from uuid import UUID
 
 from django import forms
@@ -177,8 +177,8 @@ def import_raw(request: HttpRequest, uuid: UUID) -> HttpResponse:
     back = owner_url(disk.owner)
 
     def order(data: dict[str, Any], _key: str) -> Done:
-        image: UploadedFile = data["image"]
-        images.import_raw(disk, image, size_bytes=image.size or 0, actor=actor_of(request))
+        image: UploadedFile[bytes] = data["image"]
+        images.import_raw(disk, cast(BinaryIO, image), size_bytes=image.size or 0, actor=actor_of(request))
         return Done(back, f"{size(image.size)} were written to {disk.export_name}.")
 
     form = ImportForm(posted(request), request.FILES or None)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, BinaryIO, cast
 from uuid import UUID
 
 from django import forms
@@ -67,11 +67,11 @@ def upload(request: HttpRequest) -> HttpResponse:
     """A new file from the browser."""
 
     def order(data: dict[str, Any], _key: str) -> Done:
-        content: UploadedFile = data["content"]
+        content: UploadedFile[bytes] = data["content"]
         made = file_services.upload(
             path=data["path"],
             container=data["container"],
-            stream=content,
+            stream=cast(BinaryIO, content),
             size_bytes=content.size or 0,
             actor=actor_of(request),
         )

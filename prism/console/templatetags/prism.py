@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django import template
@@ -49,7 +49,7 @@ def when(context: dict[str, Any], at: datetime | None, none: str = "-") -> SafeS
         local.isoformat(),
         local.isoformat(sep=" ", timespec="seconds"),
         local.tzname() or "",
-        times.absolute(at, local.tzinfo or times.UTC),
+        times.absolute(at, local.tzinfo or UTC),
         times.relative(at),
     )
 
