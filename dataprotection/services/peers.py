@@ -6,7 +6,7 @@ A peer may add snapshots and have a migrated domain activated. It cannot delete,
 
 from __future__ import annotations
 
-import secrets
+import uuid
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
@@ -135,11 +135,11 @@ def offer_snapshot(call: PeerCall, ask: OfferSnapshot) -> dict[str, Any]:
     found = manifest.read(ask.manifest)
     known = Snapshot.objects.filter(pk=found.snapshot_uuid).first()
     if known is not None and known.state != SnapshotState.DELETING:
-        session = secrets.token_hex(16)
+        session = str(uuid.uuid4())
         _begin(call, ask, found, session)
         return {"session": session, "complete": True, "base": None, "fingerprinting": True}
     _refuse_offer(call, ask, found)
-    session = secrets.token_hex(16)
+    session = str(uuid.uuid4())
     _begin(call, ask, found, session)
     quota = int(max(ask.bytes, found.size_bytes) * QUOTA_SLACK) + QUOTA_EXTRA_BYTES
     engine().grant(session, str(call.site.site_uuid), str(found.snapshot_uuid), quota, GRANT_SECONDS)

@@ -39,6 +39,9 @@ class RunAs:
             command += [f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups"]
             if self.capability:
                 command += [f"--inh-caps=+{self.capability}", f"--ambient-caps=+{self.capability}"]
+                # access(2), by which initdb looks at its own binaries, drops the capabilities of a user other than
+                # root unless this bit is set. What is kept over the exec is the ambient set alone, as before.
+                command += ["--securebits=+no_setuid_fixup"]
         return [*command, f"--pdeathsig={death_signal}", "--"]
 
 

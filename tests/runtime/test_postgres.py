@@ -3,6 +3,7 @@
 
 import os
 import pwd
+import shutil
 import signal
 import stat
 import subprocess
@@ -100,6 +101,24 @@ def test_it_runs_below_a_folder_that_is_closed_to_its_user(short_dir: Path) -> N
         server.ensure_database("prism")
         assert query(server, "SELECT 1") == (1,)
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+
+
+@pytest.mark.root
+def test_it_runs_with_its_own_programs_below_a_closed_folder(short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clone in /root: data, sockets and the wheel's programs are all behind a folder that only root may pass."""
+    closed = short_dir / "closed"
+    closed.mkdir(mode=0o700)
+    programs = Postgres.binaries()
+    wheel = programs.parents[1]
+    for name in (wheel.name, f"{wheel.name}.libs"):  # the programs find their libraries beside the package
+        if (wheel.parent / name).exists():
+            shutil.copytree(wheel.parent / name, closed / name, symlinks=True)
+    moved = closed / programs.relative_to(wheel.parent)
+    monkeypatch.setattr(Postgres, "binaries", staticmethod(lambda: moved))
+    server = server_in(closed)
+    with started(server):
+        server.ensure_database("prism")
+        assert query(server, "SELECT 1") == (1,)
 
 
 @pytest.mark.root
