@@ -7,7 +7,6 @@ A peer may add snapshots and have a migrated domain activated. It cannot delete,
 from __future__ import annotations
 
 import uuid
-import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
