@@ -36,10 +36,12 @@ def _own_cache(settings: Any) -> None:
 def engine_site() -> Iterator[EngineSite]:
     """One real engine for the tests that need bytes."""
     folder = Path(tempfile.mkdtemp(prefix="co-", dir="/tmp"))
-    site = EngineSite(folder).start()
-    yield site
-    site.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    site = EngineSite(folder)
+    try:
+        yield site.start()
+    finally:
+        site.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
