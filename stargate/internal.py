@@ -1,21 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """The line between front and store: JSON lines over `run/internal.sock`. The store listens, the front connects.
 
-front -> store   pin {}                     before the front reads the catalog: the store frees nothing until acks come
-                 hello {log_id, n}          the front has loaded the catalog up to op n and wants what follows
+front -> store   hello {log_id, n, applied} the front was told of ops up to n, has applied them up to `applied`, and
+wants what follows
                  log {durable, used, cap}   the drain may read below `durable`
                  drain_to {position}        drain at once up to there (a snapshot waits, or the log fills up)
                  ack {n}                    ops up to n are applied and their log space is released
-store -> front   pinned {}
-                 welcome {n, ops}           what the front lacks since its n, or restart: true when that is no longer known
+store -> front   welcome {n, ops}           what the front lacks since its n, or restart: true when that is no longer
+known
                  op {op}                    every store op, numbered
                  seal {}                    the hot tier is full: seal the open epochs so that they can be folded
+
+The store frees nothing (hot regions, deleted extents) that a front may still read: only acks and the `applied` of a
+hello free it,
+never the end of a connection.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +29,8 @@ from typing import Any
 from stargate.errors import Unavailable
 
 LINE_BYTES_MAX = 64 * 1024 * 1024
+SEND_SECONDS = 5
+"""An end that reads nothing for so long (it is stopped, or stuck) counts as gone: nobody waits for it any longer."""
 
 Message = dict[str, Any]
 
@@ -31,6 +39,7 @@ class Line:
     """One end. `send` may be called by several threads; `messages` by one."""
 
     def __init__(self, sock: socket.socket) -> None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", SEND_SECONDS, 0))
         self._sock = sock
         self._stream = sock.makefile("rb")
         self._lock = threading.Lock()
@@ -42,6 +51,7 @@ class Line:
             with self._lock:
                 self._sock.sendall(data)
         except OSError as exc:
+            self.close()  # a message cut short must not be followed by another
             raise Unavailable("the other half of the engine is gone") from exc
 
     def messages(self) -> Iterator[Message]:
@@ -56,8 +66,6 @@ class Line:
             yield json.loads(line)
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         self._sock.close()

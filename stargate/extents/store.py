@@ -59,6 +59,7 @@ class ExtentStore(ExtentReader):
         self._pending: dict[bytes, Location] = {}
         self._touched: set[bytes] = set()
         self._holds: dict[object, int] = {}
+        self._floor = 0
         self._lock_file: File | None = None
         if writable:
             self._open_writer(egroup_bytes)
@@ -212,6 +213,7 @@ class ExtentStore(ExtentReader):
         with self.lock:
             self.commit_index(Change(meta=(("epoch", (self.epoch + 1).to_bytes(8, "little")),)))
             self.epoch += 1
+            self._floor = min([self.epoch, *self._holds.values()])
             return self.epoch
 
     def sweep_delete(self, live: Callable[[bytes], bool] | set[bytes] | frozenset[bytes], epoch: int) -> list[Freed]:
@@ -239,8 +241,11 @@ class ExtentStore(ExtentReader):
         return sum(item.length for item in ranges)
 
     def cut(self, epoch: int) -> int:
-        """Stamps from here on are kept: `epoch`, or the one of the oldest ingest still open."""
-        return min([epoch, *self._holds.values()])
+        """Stamps from here on are kept: `epoch`, or the one of the oldest ingest that is open or was when the sweep
+        began.
+        One that ended since may have named its root after the live hashes were collected.
+        """
+        return min([epoch, self._floor, *self._holds.values()])
 
     def is_claimed(self, digest: bytes) -> bool:
         """Whether a put since the last flush relies on it. Call with `lock` held."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`FrontEngine`: the write path (stage, one append, place in the maps), the read path, the sync thread and the pacing.
 
-Everything here runs in the NBD loop's thread except `SyncThread`. The order of a batch: records are staged by the exports, appended
+Everything here runs in the NBD loop's thread except `SyncThread`. The order of a batch: records are staged by the
+exports, appended
 with one vectored write, and only then entered in the maps; a refused append leaves the maps as they were.
 """
 
@@ -11,13 +12,13 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from stargate.catalog.state import Op, State
 from stargate.clock import Clock, SystemClock
 from stargate.content import EpochContent
 from stargate.errors import LogFull, StargateError
-from stargate.front.layers import POSITION_SHIFT, Kind, Layer, Layers, Piece, plan
+from stargate.front.layers import POSITION_SHIFT, Kind, Layer, Layers, Piece, place_run, plan
 from stargate.fs.disk import Buffer
 from stargate.oplog.format import WRITE, ZERO, Append, Appended
 from stargate.oplog.log import OpLog
@@ -31,7 +32,8 @@ STEADY_SYNC_BYTES = 8 * MiB
 STEADY_SYNC_SECONDS = 0.25
 PACE_FROM = 0.70
 PACE_STOP = 0.95
-"""Fill of the log where guests begin to be slowed, and where writers wait until the drain made room (the rest is for orders)."""
+"""Fill of the log where guests begin to be slowed, and where writers wait until the drain made room (the rest is for
+orders)."""
 
 CONTROL_RESERVE_BYTES = 4 * MiB
 
@@ -48,13 +50,6 @@ class ChunkReader(Protocol):
     def read_blocks(self, digest: bytes, first_block: int, count: int) -> bytes: ...
 
 
-class _Target(NamedTuple):
-    content: EpochContent
-    block: int
-    blocks: int
-    zero: bool
-
-
 class SyncThread(threading.Thread):
     """Group commit: one fdatasync at a time, covering everything appended before it started (L4)."""
 
@@ -68,7 +63,8 @@ class SyncThread(threading.Thread):
         self.error: StargateError | None = None
 
     def ask(self) -> None:
-        self._asked.set()
+        if not self._asked.is_set():  # setting takes a lock and wakes: not once per batch while a sync is on its way
+            self._asked.set()
 
     def run(self) -> None:
         while not self._stopping:
@@ -110,7 +106,8 @@ class SyncThread(threading.Thread):
 
 
 class Pacer:
-    """A token bucket over all writers: above `PACE_FROM` they get the drain's measured rate, tapering as the log fills (L6)."""
+    """A token bucket over all writers: above `PACE_FROM` they get the drain's measured rate, tapering as the log fills
+    (L6)."""
 
     def __init__(self, oplog: OpLog, clock: Clock) -> None:
         self._log = oplog
@@ -170,20 +167,20 @@ class FrontEngine:
         self._readers = {Kind.LOG: log_reader, Kind.HOT: hot_reader}
         self._chunks = chunks
         self._appends: list[Append] = []
-        self._targets: list[_Target] = []
+        self._contents: list[EpochContent] = []
         self._batch_error: StargateError | None = None
+        self._reserve_bytes = min(CONTROL_RESERVE_BYTES, oplog.cap_bytes // 32)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
-    def stage_write(self, handle: int, layer: Layer, block: int, data: Buffer) -> None:
-        """Whole blocks only. `data` must stay unchanged until `commit`."""
-        length = len(data)
-        self._appends.append(Append(WRITE, handle, block * BLOCK_BYTES, data, length))
-        self._targets.append(_Target(layer.content, block, length // BLOCK_BYTES, False))
+    def stage_write(self, handle: int, layer: Layer, offset: int, data: Buffer) -> None:
+        """Whole blocks only; `offset` in bytes. `data` must stay unchanged until `commit`."""
+        self._appends.append(Append(WRITE, handle, offset, data, len(data)))
+        self._contents.append(layer.content)
 
     def stage_zero(self, handle: int, layer: Layer, block: int, count: int) -> None:
         self._appends.append(Append(ZERO, handle, block * BLOCK_BYTES, None, count * BLOCK_BYTES))
-        self._targets.append(_Target(layer.content, block, count, True))
+        self._contents.append(layer.content)
 
     def flush_stage(self) -> None:
         """Append early, inside a batch (read-modify-write needs it). A failure also fails the batch's own `commit`:
@@ -195,33 +192,24 @@ class FrontEngine:
             raise
 
     def commit(self) -> int:
-        """Append what is staged; returns the position that a flush must wait for. On an error nothing staged is kept."""
+        """Append what is staged; returns the position that a flush must wait for. On an error nothing staged is
+        kept."""
         if self._batch_error is not None:
             error, self._batch_error = self._batch_error, None
-            self._appends, self._targets = [], []
+            self._appends, self._contents = [], []
             raise error
+        oplog = self.log
         if self._appends:
-            appends, targets = self._appends, self._targets
-            self._appends, self._targets = [], []
-            if self.log.used_bytes + CONTROL_RESERVE_BYTES >= self.log.cap_bytes:
+            appends, contents = self._appends, self._contents
+            self._appends, self._contents = [], []
+            used_bytes = oplog.used_bytes
+            if used_bytes + CONTROL_RESERVE_BYTES >= oplog.cap_bytes:
                 raise LogFull("the log is full: the drain does not keep up or the store process is not running")
-            before = self.log.appended.position
-            self._place(targets, self.log.append(appends))
-            self.pacer.wrote(self.log.appended.position - before)
-            if self.log.appended.position - self.log.durable.position >= STEADY_SYNC_BYTES:
+            _place(contents, appends, oplog.append(appends))
+            self.pacer.wrote(oplog.used_bytes - used_bytes)
+            if oplog.appended.position - oplog.durable.position >= STEADY_SYNC_BYTES:
                 self.sync.ask()
-        return self.log.appended.position
-
-    @staticmethod
-    def _place(targets: Sequence[_Target], results: Sequence[Appended]) -> None:
-        for (content, block, count, zero), (position, crcs) in zip(targets, results, strict=True):
-            if zero:
-                content.zero(block, count)
-            elif count == 1:
-                content.write(block, position << POSITION_SHIFT | crcs[0])
-            else:
-                for number, crc in enumerate(crcs):
-                    content.write(block + number, (position + number * BLOCK_BYTES) << POSITION_SHIFT | crc)
+        return oplog.appended.position
 
     def append_ops(self, ops: Sequence[Op]) -> int:
         """Log ops as CONTROL records in one batch, then applied to the state; returns the position to wait for."""
@@ -271,3 +259,15 @@ class FrontEngine:
         self.sync.stop()
         if self.sync.is_alive():
             self.sync.join(10)
+
+
+def _place(contents: Sequence[EpochContent], appends: Sequence[Append], results: Sequence[Appended]) -> None:
+    """Enter an appended batch in the maps, in its order."""
+    for content, (kind, _, offset, _, length), (position, crcs) in zip(contents, appends, results, strict=True):
+        block = offset // BLOCK_BYTES
+        if length == BLOCK_BYTES and kind == WRITE:
+            content.write(block, position << POSITION_SHIFT | crcs[0])
+        elif kind == ZERO:
+            content.zero(block, length // BLOCK_BYTES)
+        else:
+            place_run(content, block, position, crcs)

@@ -79,7 +79,8 @@ class VersionExport:
 
 
 def _untouched(layer: Layer, block: int) -> bool:
-    """Nothing in any content near `block`'s shard and zeros at the bottom: a hole that needs no look at single blocks."""
+    """Nothing in any content near `block`'s shard and zeros at the bottom: a hole that needs no look at single
+    blocks."""
     at: Layer | None = layer
     shard = block >> SHARD_BITS
     while at is not None:
@@ -142,14 +143,14 @@ class DiskExport(VersionExport):
         layer = self.layer()
         if self._read_only:
             raise ReadOnly(f"{self.name} is read-only")
-        length = len(data)
-        if not (offset | length) & (BLOCK_BYTES - 1):
-            self._engine.stage_write(self._disk.handle, layer, offset // BLOCK_BYTES, data)
-            return
-        self._write_unaligned(layer, offset, data)
+        if (offset | len(data)) & (BLOCK_BYTES - 1):
+            self._write_unaligned(layer, offset, data)
+        else:
+            self._engine.stage_write(self._disk.handle, layer, offset, data)
 
     def _write_unaligned(self, layer: Layer, offset: int, data: Buffer) -> None:
-        """Read-modify-write of the edge blocks. What is staged goes first, so that two small writes to a block both stay."""
+        """Read-modify-write of the edge blocks. What is staged goes first, so that two small writes to a block both
+        stay."""
         self._engine.flush_stage()
         first = offset // BLOCK_BYTES
         count = -(-(offset + len(data)) // BLOCK_BYTES) - first
@@ -160,7 +161,7 @@ class DiskExport(VersionExport):
             whole[at : at + BLOCK_BYTES] = b"".join(self._engine.read_blocks(layer, block, 1))
         start = offset - first * BLOCK_BYTES
         whole[start : start + len(data)] = data
-        self._engine.stage_write(self._disk.handle, layer, first, whole)
+        self._engine.stage_write(self._disk.handle, layer, first * BLOCK_BYTES, whole)
 
     def zero(self, offset: int, length: int, punch: bool) -> None:
         layer = self.layer()
@@ -168,7 +169,8 @@ class DiskExport(VersionExport):
             raise ReadOnly(f"{self.name} is read-only")
         end = offset + length
         first = -(-offset // BLOCK_BYTES)
-        last = -(-end // BLOCK_BYTES) if end == self.size_bytes else end // BLOCK_BYTES
+        # behind the disk's end (which may have moved since this client came) nothing can be lost
+        last = -(-end // BLOCK_BYTES) if end == self._disk.size_bytes else end // BLOCK_BYTES
         if first >= last:
             self._write_unaligned(layer, offset, bytes(length))
             return
@@ -221,7 +223,8 @@ class FrontExports:
         raise NotFound(f"no such snapshot disk: {name!r}")
 
     def gate_of(self, disk: VDisk) -> tuple[str, str]:
-        """(`open` or `readonly`, reason): the stale-site rule. With no answer it opens by itself after `GATE_SECONDS`."""
+        """(`open` or `readonly`, reason): the stale-site rule. With no answer it opens by itself after
+        `GATE_SECONDS`."""
         if disk.vdisk in self.gates:
             return self.gates[disk.vdisk]
         if disk.gated and self._engine.clock.monotonic() - self._started < GATE_SECONDS:

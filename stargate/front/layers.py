@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a block is found: a vDisk's head layer, over its parents, over a tree root. Pure, but for the tree look-up.
 
-A block's value in a content is an int: `position << 33 | hot << 32 | crc32c`, ZERO being 0 (no position is 0, every region and
+A block's value in a content is an int: `position << 33 | hot << 32 | crc32c`, ZERO being 0 (no position is 0, every
+region and
 segment begins with a header). `hot` tells the log (0) from the hot tier (1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 from stargate.catalog.state import Epoch, State
 from stargate.content import SHARD_BITS, ZERO, EpochContent
+from stargate.units import BLOCK_BYTES
 
 POSITION_SHIFT = 33
 HOT_BIT = 1 << 32
@@ -31,7 +33,8 @@ class Kind(IntEnum):
 
 
 class Piece(NamedTuple):
-    """`blocks` adjacent blocks from one place; `start` is a position (LOG, HOT) or the first block inside the chunk (CHUNK)."""
+    """`blocks` adjacent blocks from one place; `start` is a position (LOG, HOT) or the first block inside the chunk
+    (CHUNK)."""
 
     kind: Kind
     start: int
@@ -60,57 +63,64 @@ class Layer:
         self.tree: Tree | None = None
 
 
-def _value_piece(value: int) -> Piece:
+def _own_run(shard: dict[int, int], block: int, value: int, stop: int) -> Piece:
+    """The blocks from `block` on that lie next to each other in the log or the hot tier, at most up to `stop`."""
     if value == ZERO:
         return Piece(Kind.ZEROS, 0, 1)
-    kind = Kind.HOT if value & HOT_BIT else Kind.LOG
-    return Piece(kind, value >> POSITION_SHIFT, 1, (value & CRC_MASK,))
+    crcs = [value & CRC_MASK]
+    place = value >> 32
+    kind = Kind.HOT if place & 1 else Kind.LOG
+    for number in range(block + 1, stop):
+        following = shard.get(number)
+        place += 2 * BLOCK_BYTES
+        if following is None or following >> 32 != place:
+            break
+        crcs.append(following & CRC_MASK)
+    return Piece(kind, value >> POSITION_SHIFT, len(crcs), tuple(crcs))
 
 
-def _tree_piece(layer: Layer, block: int, count: int) -> Piece:
+def _tree_piece(layer: Layer, block: int, stop: int) -> Piece:
+    """Up to the end of the chunk."""
     chunk, first = divmod(block, layer.per_chunk)
+    count = min(stop - block, layer.per_chunk - first)
     assert layer.tree is not None
-    if chunk * layer.per_chunk * 4096 >= layer.size_bytes:
+    if chunk * layer.per_chunk * BLOCK_BYTES >= layer.size_bytes:
         return Piece(Kind.ZEROS, 0, count)  # the disk grew after this version
     digest = layer.tree.chunk(chunk)
     return Piece(Kind.ZEROS, 0, count) if digest == ZERO_HASH else Piece(Kind.CHUNK, first, count, (), digest)
 
 
-def _locate(layer: Layer, block: int) -> Piece:
-    """One block, wherever it is."""
+def _locate(layer: Layer, block: int, stop: int) -> Piece:
+    """The piece that begins with `block`. It ends at `stop`, or earlier where any layer above begins to say something
+    else."""
     at: Layer | None = layer
+    shard_key = block >> SHARD_BITS
+    stop = min(stop, (shard_key + 1) << SHARD_BITS)
     while at is not None:
         if at.tree is not None:
-            return _tree_piece(at, block, 1)
+            return _tree_piece(at, block, stop)
         content = at.content
-        shard = content.shards.get(block >> SHARD_BITS)
+        shard = content.shards.get(shard_key)
         if shard is not None:
             value = shard.get(block)
             if value is not None:
-                return _value_piece(value)
+                return _own_run(shard, block, value, stop)
+            stop = next((number for number in range(block + 1, stop) if number in shard), stop)
         if content.chunks:
-            digest = content.chunks.get(block // at.per_chunk)
+            chunk, first = divmod(block, at.per_chunk)
+            stop = min(stop, block - first + at.per_chunk)
+            digest = content.chunks.get(chunk)
             if digest is not None:
-                if digest == ZERO_HASH:
-                    return Piece(Kind.ZEROS, 0, 1)
-                return Piece(Kind.CHUNK, block % at.per_chunk, 1, (), digest)
-        if content.zeros and block in content.zeros:
-            return Piece(Kind.ZEROS, 0, 1)
+                kind = Kind.ZEROS if digest == ZERO_HASH else Kind.CHUNK
+                return Piece(kind, first, stop - block, (), digest)
+        if content.zeros:
+            end = content.zeros.end_of_run(block)
+            if end > block:
+                return Piece(Kind.ZEROS, 0, min(stop, end) - block)
+            following = content.zeros.next_start(block)
+            stop = stop if following is None else min(stop, following)
         at = at.parent
-    return Piece(Kind.ZEROS, 0, 1)
-
-
-def _clear_to_tree(layer: Layer, block: int) -> Layer | None | bool:
-    """The rooted layer below when no content above says anything near `block`; None = zeros below; False = look block by block."""
-    at: Layer | None = layer
-    while at is not None:
-        if at.tree is not None:
-            return at
-        content = at.content
-        if content.zeros or (block >> SHARD_BITS) in content.shards or block // at.per_chunk in content.chunks:
-            return False
-        at = at.parent
-    return None
+    return Piece(Kind.ZEROS, 0, stop - block)
 
 
 def _joined(last: Piece, piece: Piece) -> Piece | None:
@@ -123,32 +133,38 @@ def _joined(last: Piece, piece: Piece) -> Piece | None:
         if last.digest == piece.digest and last.start + last.blocks == piece.start:
             return Piece(Kind.CHUNK, last.start, last.blocks + piece.blocks, (), last.digest)
         return None
-    if last.start + last.blocks * 4096 == piece.start:
+    if last.start + last.blocks * BLOCK_BYTES == piece.start:
         return Piece(piece.kind, last.start, last.blocks + piece.blocks, last.crcs + piece.crcs)
     return None
 
 
 def plan(layer: Layer, first: int, count: int) -> list[Piece]:
     """The pieces that make up blocks [first, first + count), in order, joined where they touch."""
-    if count == 1:
-        return [_locate(layer, first)]
-    pieces: list[Piece] = []
-    block, end = first, first + count
+    end = first + count
+    pieces = [_locate(layer, first, end)]
+    block = first + pieces[0].blocks
     while block < end:
-        below = _clear_to_tree(layer, block)
-        if below is False:
-            piece = _locate(layer, block)
-        else:
-            stop = min(end, (block // layer.per_chunk + 1) * layer.per_chunk)
-            assert not isinstance(below, bool)
-            piece = Piece(Kind.ZEROS, 0, stop - block) if below is None else _tree_piece(below, block, stop - block)
-        joined = _joined(pieces[-1], piece) if pieces else None
+        piece = _locate(layer, block, end)
+        joined = _joined(pieces[-1], piece)
         if joined is None:
             pieces.append(piece)
         else:
             pieces[-1] = joined
         block += piece.blocks
     return pieces
+
+
+def place_run(content: EpochContent, block: int, position: int, crcs: Sequence[int]) -> None:
+    """Enter a write of adjacent blocks at log `position`, a shard at a time rather than a block at a time."""
+    step = BLOCK_BYTES << POSITION_SHIFT
+    at, end = 0, len(crcs)
+    while at < end:
+        first = block + at
+        count = min(end - at, (1 << SHARD_BITS) - (first & ((1 << SHARD_BITS) - 1)))
+        base = (position << POSITION_SHIFT) + at * step
+        values = map(int.__add__, range(base, base + count * step, step), crcs[at : at + count])
+        content.shards.setdefault(first >> SHARD_BITS, {}).update(zip(range(first, first + count), values, strict=True))
+        at += count
 
 
 class Layers:

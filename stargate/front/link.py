@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The front's end of the line to the store process (see stargate.internal).
 
-A thread reads the line; what it brings is applied in the NBD loop, in order and in slices, so that a large drained window never
+A thread reads the line; what it brings is applied in the NBD loop, in order and in slices, so that a large drained
+window never
 holds up guests. Without a store the front serves on: the log fills, writers are paced.
 """
 
@@ -16,7 +17,7 @@ from itertools import islice
 
 from stargate.catalog.state import BatchRef, Op
 from stargate.content import ZERO, EpochContent
-from stargate.errors import StargateError, Unavailable
+from stargate.errors import DamagedData, StargateError, Unavailable
 from stargate.front import ops
 from stargate.front.engine import FrontEngine
 from stargate.front.layers import HOT_BIT, POSITION_SHIFT
@@ -54,6 +55,7 @@ class StoreLink:
         self._stop = threading.Event()
         self._line: Line | None = None
         self._queue: deque[tuple[Op, list[tuple[str, HotTable]]]] = deque()
+        self._told = engine.state.n  # number of the last op in the queue or applied; the reader thread's
         self._work: Iterator[None] | None = None
         self._reader = threading.Thread(target=self._run, name="store-link", daemon=True)
         self._reporter = threading.Thread(target=self._report, name="store-report", daemon=True)
@@ -78,16 +80,22 @@ class StoreLink:
         while not self._stop.is_set():
             try:
                 self._session()
+            except DamagedData as exc:
+                log.error("cannot follow the store, the log is not released: %s", exc.message)
             except (OSError, StargateError) as exc:
                 log.debug("no store process: %s", exc)
-            self._line = None
+            except Exception:
+                log.exception("the line to the store failed; it is opened again")
+            line, self._line = self._line, None
+            if line is not None:
+                line.close()
             self._stop.wait(RECONNECT_SECONDS)
 
     def _session(self) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.connect(self._path)
         line = Line(sock)
-        line.send("hello", log_id=self._engine.state.log_id, n=self._last_n())
+        line.send("hello", log_id=self._engine.state.log_id, n=self._told, applied=self._engine.state.n)
         for message in line.messages():
             kind = message["t"]
             if kind == "welcome":
@@ -107,29 +115,24 @@ class StoreLink:
             else:
                 log.warning("unknown message from the store: %s", kind)
 
-    def _last_n(self) -> int:
-        queued = [op["n"] for op, _ in self._queue]
-        return int(queued[-1]) if queued else self._engine.state.n
-
     def _take(self, op: Op) -> None:
         """Read the batch tables here, outside the loop, then hand the op to the loop."""
         tables = []
         if op["op"] == "drained":
             for batch in op["batches"]:
                 tables.append((batch["epoch"], self._read_table(BatchRef(*batch["ref"]))))
+        self._told = op["n"]
         self._queue.append((op, tables))
         self._call_soon(self._pump)
 
     def _report(self) -> None:
-        told = -1
+        told: tuple[Line | None, int] = None, -1
         while not self._stop.wait(REPORT_SECONDS):
             line, durable = self._line, self._engine.log.durable.position
-            if line is None:
-                told = -1
-            elif durable != told:
+            if line is not None and told != (line, durable):
                 try:
                     line.send("log", durable=durable, used=self._engine.log.used_bytes, cap=self._engine.log.cap_bytes)
-                    told = durable
+                    told = line, durable
                 except Unavailable:
                     continue
 
@@ -146,7 +149,13 @@ class StoreLink:
                 return
             op, tables = self._queue[0]
             self._work = self._apply(op, tables)
-        if next(self._work, StopIteration) is StopIteration:
+        try:
+            ended = next(self._work, StopIteration) is StopIteration
+        except Exception:
+            log.exception("op %d of the store cannot be applied: restarting the front", self._queue[0][0]["n"])
+            self._on_restart()
+            return  # nothing after it is applied; the catalog tells the next process all of it
+        if ended:
             self._work = None
             self._queue.popleft()
             if not self._queue:
@@ -199,7 +208,8 @@ class StoreLink:
 def swap(content: EpochContent, table: HotTable, covered: int) -> Iterator[None]:
     """Point the map at the hot tier where it still points at the drained log records; yields between slices.
 
-    A block that was overwritten or trimmed meanwhile keeps its newer value: the guard is the log position it was drained from.
+    A block that was overwritten or trimmed meanwhile keeps its newer value: the guard is the log position it was
+    drained from.
     """
     for chunk, digest in table.chunks:
         _swap_chunk(content, chunk, digest, covered)
@@ -219,7 +229,8 @@ def swap(content: EpochContent, table: HotTable, covered: int) -> Iterator[None]
 
 
 def _swap_chunk(content: EpochContent, chunk: int, digest: bytes, covered: int) -> None:
-    """The window covered the whole chunk. Newer single blocks stay over it; blocks trimmed since become explicit zeros."""
+    """The window covered the whole chunk. Newer single blocks stay over it; blocks trimmed since become explicit
+    zeros."""
     first = chunk * content.blocks_per_chunk
     keep: list[tuple[int, int]] = []
     for block in range(first, first + content.blocks_per_chunk):

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The front's orders (see docs/design/0002, Control API).
 
-Each order is a function run in the NBD loop's thread between two batches, so it sees no half-staged write; it returns its result and
-the log position that must be durable before the caller hears of it. The waiting happens in the control connection's own thread.
+Each order is a function run in the NBD loop's thread between two batches, so it sees no half-staged write; it returns
+its result and
+the log position that must be durable before the caller hears of it. The waiting happens in the control connection's
+own thread.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ class FrontOrders(Orders):
     # -- plumbing -----------------------------------------------------------------------------------------------------
 
     def _in_loop(self, order: Callable[[], tuple[T, int]]) -> T:
-        """Run `order` in the loop, then wait until its position is durable. Raises what it raised, LogFrozen, Unavailable."""
+        """Run `order` in the loop, then wait until its position is durable. Raises what it raised, LogFrozen,
+        Unavailable."""
         done: Future[tuple[T, int]] = Future()
 
         def run() -> None:
@@ -187,9 +190,10 @@ class FrontOrders(Orders):
             if disk is None:
                 return {"vdisk": vdisk}, self._engine.log.appended.position
             self._disconnect([vdisk])
+            position = self._append({"op": "delete", "vdisk": vdisk})
             disk.generation += 1  # exports that are open die with it
             disk.reason = "deleted"
-            return {"vdisk": vdisk}, self._append({"op": "delete", "vdisk": vdisk})
+            return {"vdisk": vdisk}, position
 
         return self._in_loop(order)
 

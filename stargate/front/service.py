@@ -30,7 +30,6 @@ from stargate.front.recovery import load_contents, load_state, open_log, replay
 from stargate.fs.disk import OsDisk
 from stargate.hot.format import HotTable
 from stargate.hot.regions import HotReader, read_batch_table
-from stargate.internal import Line
 from stargate.nbd.server import NbdServer
 from stargate.oplog.reader import LogReader
 from stargate.units import GiB, MiB
@@ -63,7 +62,7 @@ class FrontProcess:
         self._run_dir.mkdir(parents=True, exist_ok=True)
         self._disk = OsDisk(settings.data / "stargate")
         self._restarting = False
-        self._greet_store()
+        self._await_store()
         self._index = LmdbIndex(settings.data / "stargate" / "index", read_only=True)
         self._extents = ExtentReader(self._disk, self._index)
         self._hot = HotReader(self._disk, "hot")
@@ -82,26 +81,18 @@ class FrontProcess:
 
     # -- start --------------------------------------------------------------------------------------------------------
 
-    def _greet_store(self) -> None:
-        """Say hello before the catalog is read: from then on the store frees nothing that this process may still read."""
+    def _await_store(self) -> None:
+        """Wait a while for the store, which makes catalog and index; without them there is nothing to start from."""
         path = str(self._run_dir / "internal.sock")
         deadline = time.monotonic() + STORE_WAIT_SECONDS
         while True:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                sock.connect(path)
-            except OSError:
-                sock.close()
-                index = self._settings.data / "stargate" / "index"
-                if time.monotonic() > deadline and index.exists():
-                    log.warning("no store process: serving from log, hot tier and extents without drain")
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+                if sock.connect_ex(path) == 0:
                     return
-                time.sleep(0.1)
-                continue
-            self._greeting = Line(sock)
-            self._greeting.send("pin")
-            next(self._greeting.messages(), None)
-            return
+            if time.monotonic() > deadline and (self._settings.data / "stargate" / "index").exists():
+                log.warning("no store process: serving from log, hot tier and extents without drain")
+                return
+            time.sleep(0.1)
 
     def _recover(self) -> FrontEngine:
         state = load_state(self._disk)

@@ -102,8 +102,17 @@ class HotWriter:
         self._current: int | None = None
 
     @classmethod
-    def open(cls, disk: Disk, path: str, *, live: Iterable[BatchRef], region_bytes: int = REGION_BYTES) -> HotWriter:
-        """Continue after the `live` batches (all that the catalog names); regions without any are free.
+    def open(
+        cls,
+        disk: Disk,
+        path: str,
+        *,
+        live: Iterable[BatchRef],
+        region_bytes: int = REGION_BYTES,
+        readers: bool = False,
+    ) -> HotWriter:
+        """Continue after the `live` batches (all that the catalog names); regions without any are free. With `readers`,
+        who may not know yet that a batch is gone, they are so only after `free`.
 
         `region_bytes` is how far a region is filled. Raises DamagedData when a live region is missing or unreadable.
         """
@@ -121,6 +130,9 @@ class HotWriter:
             writer._adopt(region)
         if writer._ends:
             writer._current = min(writer._ends, key=lambda region: writer._ends[region])
+        if readers:
+            writer._ends.update(dict.fromkeys(writer._free, region_bytes))
+            writer._free.clear()
         return writer
 
     def _adopt(self, region: int) -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One drain window: a durable range of the log becomes chunks and hot batches, published by one catalog commit.
 
-Order (docs/design/0002): bytes durable -> index -> catalog frame `drained` (the commit point) -> the front swaps and releases.
+Order (docs/design/0002): bytes durable -> index -> catalog frame `drained` (the commit point) -> the front swaps and
+releases.
 Only durable records are read, so a block is skipped for a later one only when that later one is durable too.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from stargate.catalog.state import Op, State
@@ -21,9 +23,13 @@ from stargate.hot.regions import HotWriter
 from stargate.oplog.format import CONTROL, WRITE, LogBatch, LogMark
 from stargate.oplog.format import ZERO as ZERO_RECORD
 from stargate.oplog.reader import LogReader
+from stargate.store.window import WindowBytes
 from stargate.units import BLOCK_BYTES, MiB
 
 WINDOW_BYTES = 64 * MiB
+CONTROL_BYTES = 16 * MiB
+"""Log ops of one window go into one catalog frame, which has a largest size."""
+
 SHIFT = 32
 CRC_MASK = 0xFFFFFFFF
 
@@ -37,16 +43,24 @@ class Window:
     log_ops: list[tuple[int, Op]] = field(default_factory=list)
 
 
-def collect(state: State, start: LogMark, batches: Iterable[LogBatch]) -> Window:
-    """Apply the batches to scratch contents; stops after `WINDOW_BYTES` of log."""
+def collect(
+    state: State, start: LogMark, batches: Iterable[LogBatch], copying: AbstractContextManager[object] | None = None
+) -> Window:
+    """Apply the batches to scratch contents; stops after `WINDOW_BYTES` of log or `CONTROL_BYTES` of log ops.
+
+    `copying` is entered while the state is copied, which others may change.
+    """
     window = Window(start)
+    control_bytes = 0
     scratch = state
     heads = {d.handle: d.head for d in scratch.vdisks.values()}
     for batch in batches:
         for record in batch.records:
             if record.type == CONTROL:
+                control_bytes += record.length
                 if scratch is state:
-                    scratch = copy.deepcopy(state)
+                    with copying or nullcontext():
+                        scratch = copy.deepcopy(state)
                 op = _op(record.payload)
                 scratch.apply(op, position=batch.end)
                 window.log_ops.append((batch.end, op))
@@ -65,7 +79,7 @@ def collect(state: State, start: LogMark, batches: Iterable[LogBatch]) -> Window
             elif record.type == ZERO_RECORD:
                 content.zero(block, record.length // BLOCK_BYTES)
         window.mark = LogMark(batch.end, batch.seq, batch.crc)
-        if batch.end - start.position >= WINDOW_BYTES:
+        if batch.end - start.position >= WINDOW_BYTES or control_bytes >= CONTROL_BYTES:
             break
     needed = scratch.needed_epochs() if window.log_ops else None
     if needed is not None:
@@ -124,13 +138,14 @@ class Drainer:
     """Writes windows. The caller holds an ingest hold on the extents and commits what `write` returns."""
 
     def __init__(self, reader: LogReader, extents: ExtentStore, hot: HotWriter) -> None:
-        self._reader = reader
+        self._bytes = WindowBytes(reader)
         self._extents = extents
         self._hot = hot
 
     def write(self, window: Window, start: LogMark) -> list[Op]:
         """Make the window's bytes durable; returns the `batches` of its catalog op."""
         batches: list[Op] = []
+        self._bytes.load(start.position, window.mark.position)
         for epoch, content in sorted(window.contents.items()):
             part = split(content)
             refs = [(chunk, self._extents.put_chunk(self._chunk(values))) for chunk, values in part.chunks]
@@ -142,10 +157,10 @@ class Drainer:
         return batches
 
     def _block(self, value: int) -> Buffer:
-        return self._reader.read(value >> SHIFT, BLOCK_BYTES, (value & CRC_MASK,))
+        return self._bytes.blocks(value >> SHIFT, (value & CRC_MASK,))
 
     def _chunk(self, values: list[int]) -> Buffer:
-        """A whole chunk; adjacent log positions are read at once."""
+        """A whole chunk; adjacent log positions are taken at once."""
         parts: list[Buffer] = []
         at = 0
         while at < len(values):
@@ -156,7 +171,6 @@ class Drainer:
             run = at + 1
             while run < len(values) and values[run] >> SHIFT == (values[at] >> SHIFT) + (run - at) * BLOCK_BYTES:
                 run += 1
-            crcs = tuple(v & CRC_MASK for v in values[at:run])
-            parts.append(self._reader.read(values[at] >> SHIFT, (run - at) * BLOCK_BYTES, crcs))
+            parts.append(self._bytes.blocks(values[at] >> SHIFT, tuple(v & CRC_MASK for v in values[at:run])))
             at = run
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)

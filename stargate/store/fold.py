@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fold a sealed epoch: its content over its parent's tree becomes a tree of its own.
 
-Only sealed epochs are folded, oldest first, never on the guests' path. Chunks and nodes are durable and indexed before the caller
-commits `rooted`; a crash before that leaves chunks without an owner, which the next fold finds again or the sweep takes.
+Only sealed epochs are folded, oldest first, never on the guests' path. Chunks and nodes are durable and indexed before
+the caller
+commits `rooted`; a crash before that leaves chunks without an owner, which the next fold finds again or the sweep
+takes.
 """
 
 from __future__ import annotations
@@ -74,12 +76,12 @@ class Folder:
         if ref is not None and not entries:
             return ref
         if len(entries) == per:
-            return self._extents.put_chunk(b"".join(self._run(entries)))
-        data = bytearray(self._below(chunk, content, base))
-        for block, value in entries:
+            return self._extents.put_chunk(b"".join(data for _, data in self._runs(entries)))
+        whole = bytearray(self._below(chunk, content, base))
+        for block, data in self._runs(entries):
             at = (block - chunk * per) * BLOCK_BYTES
-            data[at : at + BLOCK_BYTES] = self._block(value)
-        return self._extents.put_chunk(data)
+            whole[at : at + len(data)] = data
+        return self._extents.put_chunk(whole)
 
     def _below(self, chunk: int, content: EpochContent, base: TreeReader) -> bytes:
         """What lies under the chunk's single blocks: a chunk ref, or the parent's chunk less the zeroed intervals."""
@@ -96,14 +98,24 @@ class Folder:
                 data[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES] = bytes(BLOCK_BYTES)
         return bytes(data)
 
-    def _run(self, entries: list[tuple[int, int]]) -> Iterator[bytes]:
-        for _, value in entries:
-            yield self._block(value)
-
-    def _block(self, value: int) -> bytes:
-        if value == ZERO:
-            return bytes(BLOCK_BYTES)
-        return self._hot.read(value >> SHIFT, BLOCK_BYTES, (value & CRC_MASK,))
+    def _runs(self, entries: list[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
+        """(first block, bytes): blocks that lie next to each other in the hot tier are read at once."""
+        at = 0
+        while at < len(entries):
+            block, value = entries[at]
+            end = at + 1
+            if value == ZERO:
+                yield block, bytes(BLOCK_BYTES)
+            else:
+                start = value >> SHIFT
+                while end < len(entries) and (
+                    entries[end][0] - block == end - at
+                    and entries[end][1] >> SHIFT == start + (end - at) * BLOCK_BYTES
+                ):
+                    end += 1
+                crcs = tuple(value & CRC_MASK for _, value in entries[at:end])
+                yield block, self._hot.read(start, len(crcs) * BLOCK_BYTES, crcs)
+            at = end
 
 
 def _plan(content: EpochContent, fmt: TreeFormat) -> tuple[list[tuple[int, int]], list[int]]:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What other sites may send: grants and received snapshots, as the catalog keeps them (`stargate.peer.ingest.GrantBook`)."""
+"""What other sites may send: grants and received snapshots, as the catalog keeps them
+(`stargate.peer.ingest.GrantBook`)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`CatalogHub`: the one door through which the catalog changes, and the news of it to the front.
 
-A commit is one durable catalog frame; only after it the state changes and the front hears of it. Ops carry consecutive numbers `n`;
-those since the last checkpoint stay in memory, so a front that missed some (either process was killed) gets exactly these.
+A commit is one durable catalog frame; only after it the state changes and the front hears of it. Ops carry consecutive
+numbers `n`;
+those since the last checkpoint stay in memory, so a front that missed some (either process was killed) gets exactly
+these.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections.abc import Callable
 
 from stargate.catalog.log import CatalogLog
 from stargate.catalog.state import Op, State
-from stargate.errors import StaleToken, Unavailable
+from stargate.errors import InvalidArgument, StaleToken, Unavailable
 from stargate.fs.disk import Disk
 from stargate.internal import Line
 
@@ -36,9 +38,8 @@ class CatalogHub:
         self._recent: deque[Op] = deque(_told(op) for op in ops)
         self._since_checkpoint = len(ops)
         self._front: Line | None = None
-        self._acked = 0
+        self._acked = 0  # unknown until a front says so: one may be running that has not heard of the last ops
         self._after_ack: list[tuple[int, Callable[[], None]]] = []
-        self._pins: set[object] = set()  # front connections: while there is one, only acks free things
         self.token = self.state.token + 1
         self.commit({"op": "token", "token": self.token})
 
@@ -63,8 +64,12 @@ class CatalogHub:
         """Fold the ops into one state record; only what the front has acknowledged may leave memory."""
         if self._since_checkpoint < CHECKPOINT_OPS:
             return
-        self._log.checkpoint(self.state.to_dict())
         self._since_checkpoint = 0
+        try:
+            self._log.checkpoint(self.state.to_dict())
+        except InvalidArgument as exc:
+            log.error("the catalog keeps its old file, no checkpoint: %s", exc.message)
+            return
         while self._recent and self._recent[0]["n"] <= self._acked:
             self._recent.popleft()
 
@@ -78,8 +83,14 @@ class CatalogHub:
 
     # -- the front ----------------------------------------------------------------------------------------------------
 
-    def attach(self, line: Line, n: int) -> bool:
-        """A front that has everything up to `n` connected. False: it must start anew (it was told to)."""
+    def attach(self, line: Line, n: int, applied: int) -> bool:
+        """A front that was told everything up to `n` and has applied it up to `applied` connected. False: it must
+        start anew
+        (it was told to).
+
+        It holds the log's lock, so it is the only one that reads. An ended connection says nothing: the process may
+        live on.
+        """
         with self.lock:
             first = self._recent[0]["n"] if self._recent else self.state.n + 1
             if n > self.state.n or n < first - 1:
@@ -87,25 +98,8 @@ class CatalogHub:
                 return False
             line.send("welcome", n=self.state.n, ops=[op for op in self._recent if op["n"] > n])
             self._front = line
-            self._acked = n
-            return True
-
-    def pin(self) -> object:
-        """A front connected: until `unpin` nothing is freed that it has not acknowledged."""
-        with self.lock:
-            if not self._pins:
-                self._acked = 0
-            key = object()
-            self._pins.add(key)
-            return key
-
-    def unpin(self, key: object) -> None:
-        """A front connection ended. Without any, nobody reads: what waited for an ack may go on."""
-        with self.lock:
-            self._pins.discard(key)
-            gone = not self._pins
-        if gone:
-            self.acked(self.state.n)
+        self.acked(applied)
+        return True
 
     def detach(self, line: Line) -> None:
         with self.lock:
@@ -120,18 +114,25 @@ class CatalogHub:
         """The front has applied ops up to `n`: what waited for that may go on."""
         with self.lock:
             self._acked = max(self._acked, n)
+            self.changed.notify_all()
             due = [action for wanted, action in self._after_ack if wanted <= self._acked]
             self._after_ack = [(w, a) for w, a in self._after_ack if w > self._acked]
         for action in due:
             action()
 
     def after_ack(self, n: int, action: Callable[[], None]) -> None:
-        """Run `action` once no front reads any more what op `n` took away."""
+        """Run `action` once no front reads any more what op `n` took away. Without a front that is when the next one
+        came."""
         with self.lock:
-            if self._pins and self._acked < n:
+            if self._acked < n:
                 self._after_ack.append((n, action))
                 return
         action()
+
+    def wait_acked(self, n: int, timeout_seconds: float) -> bool:
+        """Wait until the front has applied ops up to `n`; False when it has not in time."""
+        with self.changed:
+            return self.changed.wait_for(lambda: self._acked >= n, timeout_seconds)
 
     def close(self) -> None:
         self._log.close()

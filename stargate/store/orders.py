@@ -46,14 +46,15 @@ class StoreOrders(Orders):
         self._clock = clock
 
     def do_status(self) -> Json:
-        state = self._hub.state
-        return {
-            "n": state.n,
-            "covered": state.covered.position,
-            "front_connected": self._hub.front is not None,
-            "last_error": self._worker.last_error,
-            "unfolded": sum(1 for _ in state.foldable()),
-        }
+        with self._hub.lock:
+            state = self._hub.state
+            return {
+                "n": state.n,
+                "covered": state.covered.position,
+                "front_connected": self._hub.front is not None,
+                "last_error": self._worker.last_error,
+                "unfolded": sum(1 for _ in state.foldable()),
+            }
 
     # -- snapshots ----------------------------------------------------------------------------------------------------
 
@@ -61,19 +62,18 @@ class StoreOrders(Orders):
         return self._show(self.rooted(snapshot, timeout_seconds))
 
     def rooted(self, snapshot: str, timeout_seconds: float) -> Snapshot:
-        """Wait until the drain has passed the snapshot's marker and its epochs are folded. Raises Unavailable, NotFound."""
+        """Wait until the drain has passed the snapshot's marker and its epochs are folded. Raises Unavailable,
+        NotFound."""
         deadline = time.monotonic() + min(timeout_seconds, 3600.0)
-        with self._hub.changed:
+        with self._worker.urgent(), self._hub.changed:
             while True:
                 found = self._hub.state.snapshots.get(snapshot)
                 if found is not None and self._hub.state.snapshot_state(found) == "rooted":
                     return found
-                self._worker.drain_to(1 << 62)
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 self._hub.changed.wait(min(left, 1.0))
-        self._worker.drain_to(0)
         if found is None:
             raise NotFound(f"the store has not met snapshot {snapshot} in the log; was it deleted?")
         raise Unavailable("the snapshot is not folded yet; ask again")

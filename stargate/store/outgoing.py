@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bytes to and from paired sites: outgoing sync jobs by id, and the port for incoming ones.
 
-A job lives in memory: after a restart its owner (a row in the control plane) starts it again under the same id, and the sync finds at
+A job lives in memory: after a restart its owner (a row in the control plane) starts it again under the same id, and
+the sync finds at
 the peer what had already arrived.
 """
 

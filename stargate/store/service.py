@@ -109,15 +109,12 @@ class StoreProcess:
             threading.Thread(target=self._serve_front, args=(Line(sock),), name="front", daemon=True).start()
 
     def _serve_front(self, line: Line) -> None:
-        """A front starts with `pin` (nothing is freed from here on), later comes back on a second connection with `hello`."""
-        pin = self._hub.pin()
+        """Until the line ends. A line that ended frees nothing: the front may live on and come back with `hello`."""
         try:
             for message in line.messages():
                 kind = message["t"]
-                if kind == "pin":
-                    line.send("pinned")
-                elif kind == "hello":
-                    if not self._hub.attach(line, message["n"]):
+                if kind == "hello":
+                    if not self._hub.attach(line, message["n"], message["applied"]):
                         return
                 elif kind == "log":
                     self._worker.log_state(message["durable"], message["used"], message["cap"])
@@ -131,7 +128,6 @@ class StoreProcess:
             log.info("front line ended: %s", exc.message)
         finally:
             self._hub.detach(line)
-            self._hub.unpin(pin)
             line.close()
 
 

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sweep and space accounting (Curator's first form): mark from every root the catalog knows, delete the rest, return the space.
+"""Sweep and space accounting (Curator's first form): mark from every root the catalog knows, delete the rest, return
+the space.
 
-Runs beside drain and fold: what they put or find meanwhile is stamped with the sweep's epoch. Incoming snapshots that are not yet
-published have no root in the catalog, so a sweep waits until none is under way. Deleted ranges go back to the file system
+Runs beside drain and fold: what they put or find meanwhile is stamped with the sweep's epoch. Incoming snapshots that
+are not yet
+published have no root in the catalog, so a sweep waits until none is under way. Deleted ranges go back to the file
+system
 after the front has let go of the versions that used them.
 """
 
@@ -24,6 +27,10 @@ from stargate.store.grants import CatalogGrants
 from stargate.store.hub import CatalogHub
 
 log = logging.getLogger(__name__)
+
+
+FRONT_SECONDS = 30.0
+"""How long a sweep waits for the front to have applied the catalog's last op."""
 
 
 class Swept(NamedTuple):
@@ -52,31 +59,34 @@ class Sweeper:
         self.scanned_at: float | None = None
 
     def sweep(self) -> Swept:
-        """Raises Unavailable while snapshots are coming in."""
+        """Raises Unavailable while snapshots are coming in, or when the front does not follow: it may still read by
+        older
+        versions than the catalog knows.
+        """
         with self._lock:
             if self._grants.open_grants():
                 raise Unavailable("snapshots are coming in from another site; the sweep waits until they are complete")
             epoch = self._extents.sweep_begin()
-            live = reachable(self._extents, self._roots()) | self._chunk_refs()
+            number, live = self._live()
+            if not self._hub.wait_acked(number, FRONT_SECONDS):
+                raise Unavailable("the front does not follow the catalog; start it, or wait, then sweep again")
             freed = self._extents.sweep_delete(live, epoch)
-            with self._hub.lock:
-                self._hub.commit({"op": "sweep", "sweep": epoch})
-                number = self._hub.state.n
-            self._hub.after_ack(number, lambda: log.info("swept %d bytes", self._extents.punch(freed)))
+            owed = self._extents.index.freed()  # with what an earlier process could not return
+            number = self._hub.commit({"op": "sweep", "sweep": epoch})
+            self._hub.after_ack(number, lambda: log.info("returned %d bytes", self._extents.punch(owed)))
             return Swept(len(freed), sum(item.length for item in freed))
 
-    def _roots(self) -> set[bytes]:
+    def _live(self) -> tuple[int, set[bytes]]:
+        """(number of the op, what the catalog needed then): all trees, and whole chunks that no tree names yet."""
         with self._hub.lock:
-            return {bytes.fromhex(e.root) for e in self._hub.state.epochs.values() if e.root is not None}
-
-    def _chunk_refs(self) -> set[bytes]:
-        """Whole chunks that drained windows wrote and no tree names yet."""
-        with self._hub.lock:
-            refs = [ref for e in self._hub.state.epochs.values() if e.root is None for ref in e.batches]
-        found: set[bytes] = set()
+            epochs = self._hub.state.epochs.values()
+            roots = [bytes.fromhex(e.root) for e in epochs if e.root is not None]
+            refs = [ref for e in epochs if e.root is None for ref in e.batches]
+            number = self._hub.state.n
+        found = reachable(self._extents, roots)
         for ref in refs:
             found.update(digest for _, digest in self._read_table(ref).chunks)
-        return found
+        return number, found
 
     # -- accounting ---------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The store's background work: drain what is due, fold what was sealed, drop what nobody needs, hand back hot regions.
 
-Two threads: the drain must never wait for a fold, for guests wait for the drain. The extent store is safe between threads; the hot
+Two threads: the drain must never wait for a fold, for guests wait for the drain. The extent store is safe between
+threads; the hot
 writer belongs to the drain thread; the catalog hub orders their commits.
 """
 
@@ -10,7 +11,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from stargate.errors import LogFrozen, StaleToken, StargateError, Unavailable
@@ -49,13 +51,15 @@ class Worker:
         self._extents = extents
         self._on_fatal = on_fatal
         self._hot_limit_bytes = hot_limit_bytes
-        self._hot = HotWriter.open(disk, "hot", live=[ref for e in hub.state.epochs.values() for ref in e.batches])
+        live = [ref for e in hub.state.epochs.values() for ref in e.batches]
+        self._hot = HotWriter.open(disk, "hot", live=live, readers=True)
         self._hot_reader = HotReader(disk, "hot")
         self._reader: LogReader | None = None
         self._wake = threading.Condition()
         self._durable = 0
         self._cap_bytes = 1
         self._demand = 0
+        self._waiters = 0
         self._stopping = False
         self._seal_asked_at = -1
         self.last_error = ""
@@ -66,6 +70,8 @@ class Worker:
         ]
 
     def start(self) -> None:
+        with self._hub.lock:
+            self._drop_epochs()  # what an earlier process had no time for
         for thread in self._threads:
             thread.start()
 
@@ -91,6 +97,21 @@ class Worker:
             self._demand = max(self._demand, position)
             self._wake.notify_all()
 
+    @contextmanager
+    def urgent(self) -> Iterator[None]:
+        """While somebody waits for what the log holds, nothing in it waits to be drained."""
+        with self._wake:
+            self._waiters += 1
+            self._wake.notify_all()
+        try:
+            yield
+        finally:
+            with self._wake:
+                self._waiters -= 1
+
+    def _calm(self, covered: int) -> bool:
+        return not self._waiters and self._demand <= covered
+
     @property
     def hot_bytes(self) -> int:
         return sum(ref.length for e in list(self._hub.state.epochs.values()) for ref in e.batches)
@@ -113,6 +134,10 @@ class Worker:
                 self.last_error = str(exc)
                 worked = False
                 time.sleep(RETRY_SECONDS)
+            except Exception:
+                log.exception("background work failed in a way nobody foresaw")
+                self._on_fatal()
+                return
             if not worked:
                 with self._wake:
                     self._wake.wait(IDLE_DRAIN_SECONDS)
@@ -139,20 +164,22 @@ class Worker:
         backlog = self._durable - covered.position
         if backlog <= 0:
             return False
-        if backlog < self._cap_bytes * DRAIN_FROM_FRACTION and self._demand <= covered.position:
+        if backlog < self._cap_bytes * DRAIN_FROM_FRACTION and self._calm(covered.position):
             durable = self._durable
             with self._wake:
                 self._wake.wait_for(
-                    lambda: self._durable != durable or self._demand > covered.position, IDLE_DRAIN_SECONDS
+                    lambda: self._durable != durable or not self._calm(covered.position), IDLE_DRAIN_SECONDS
                 )
-            if self._durable != durable and self._demand <= covered.position:
+            if self._durable != durable and self._calm(covered.position):
                 return True  # guests are at work and there is room: wait until they pause or the log fills up
         return self._drain_window(covered)
 
     def _drain_window(self, covered: LogMark) -> bool:
         assert self._reader is not None
         with self._extents.hold():
-            window = collect(self._hub.state, covered, self._reader.batches(covered, self._durable))
+            window = collect(
+                self._hub.state, covered, self._reader.batches(covered, self._durable), copying=self._hub.lock
+            )
             if window.mark.position <= covered.position:
                 return False
             batches = Drainer(self._reader, self._extents, self._hot).write(window, covered)
@@ -168,12 +195,14 @@ class Worker:
 
     def _bound_hot(self) -> None:
         """A full hot tier: have the open epochs sealed, so that they can be folded and their regions come back."""
-        front, covered = self._hub.front, self._hub.state.covered.position
-        if front is None or self.hot_bytes < self._hot_limit_bytes or self._seal_asked_at == covered:
-            return
-        foldable = next(self._hub.state.foldable(), None)
-        if foldable is None:
-            self._seal_asked_at = covered
+        with self._hub.lock:
+            front, covered = self._hub.front, self._hub.state.covered.position
+            if front is None or self.hot_bytes < self._hot_limit_bytes or self._seal_asked_at == covered:
+                return
+            if next(self._hub.state.foldable(), None) is not None:
+                return
+        self._seal_asked_at = covered
+        with suppress(Unavailable):  # the front is gone: asked again after the next window
             front.send("seal")
 
     # -- fold ---------------------------------------------------------------------------------------------------------
