@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one epoch holds: `blocks` over `chunks` over `zeros` over the parent epoch. Pure.
 
-The same class serves the front (values are places in the log or the hot tier), the drain (values are places in the log),
-and the fold (values are places in the hot tier). A value is an int chosen by the owner; `ZERO` (0) means a block of zeros.
+The same class serves the front (values are places in the log or the hot tier), the drain (values are places in the
+log),
+and the fold (values are places in the hot tier). A value is an int chosen by the owner; `ZERO` (0) means a block of
+zeros.
 
-Zeroing a long range removes what it covers and remembers an interval, so that trimming a TiB costs what was written there,
-not the size of the range. Blocks are kept in small shards: a growing dict stalls for milliseconds, a small one does not.
+Zeroing a long range removes what it covers and remembers an interval, so that trimming a TiB costs what was written
+there,
+not the size of the range. Blocks are kept in small shards: a growing dict stalls for milliseconds, a small one does
+not.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The catalog's state as a pure machine: `State.apply(op)`.
 
-Log ops (create ... term) come from CONTROL records in the order of the log; store ops (drained ... sweep) are committed by the
-store alone and numbered `n`. The store's state is what the log says up to `covered`; the front's is the same plus the undrained
+Log ops (create ... term) come from CONTROL records in the order of the log; store ops (drained ... sweep) are
+committed by the
+store alone and numbered `n`. The store's state is what the log says up to `covered`; the front's is the same plus the
+undrained
 log ops. Ops are idempotent by the ids they carry, so a repeated delivery changes nothing.
 """
 
@@ -19,6 +21,7 @@ from stargate.units import BLOCK_BYTES
 Op = dict[str, Any]
 
 STATE_FORMAT = 1
+NOTHING_COVERED = LogMark(0, 0, 0)
 ROLES = ("active", "readonly", "down")
 
 
@@ -100,7 +103,7 @@ class State:
 
     log_id: str = ""
     n: int = 0  # number of the last store op
-    covered: LogMark = LogMark(0, 0, 0)
+    covered: LogMark = NOTHING_COVERED
     term: int = 0
     token: int = 0
     sweep: int = 0
@@ -256,7 +259,8 @@ def _term(state: State, op: Op, position: int) -> None:
 
 
 def _drained(state: State, op: Op, position: int) -> None:
-    """The one commit of a drain window. The store passes the window's log ops; a front already has them and passes none."""
+    """The one commit of a drain window. The store passes the window's log ops; a front already has them and passes
+    none."""
     for log_position, log_op in op.get("log_ops", ()):
         state.apply(log_op, position=log_position)
     for batch in op["batches"]:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,4 +69,4 @@ def test_intervals_merge(ranges: list[tuple[int, int]]) -> None:
         model.update(range(start, start + length))
     assert {b for b in range(260) if b in found} == model
     pieces = list(found)
-    assert all(a[1] < b[0] for a, b in zip(pieces, pieces[1:], strict=False))
+    assert all(a[1] < b[0] for a, b in pairwise(pieces))

@@ -35,7 +35,13 @@ def replicate(source: EngineSite, target: EngineSite, snapshot: str, base: str |
     session = str(uuid.uuid4())
     target.engine.grant(session, source.site_id, snapshot, 1 << 40, 600)
     source.engine.sync_start(
-        session, snapshot, address=target.address, port=target.peer_port, site_id=target.site_id, session=session, base=base
+        session,
+        snapshot,
+        address=target.address,
+        port=target.peer_port,
+        site_id=target.site_id,
+        session=session,
+        base=base,
     )
     wait_for(lambda: source.engine.sync_status(session)["state"] != "running", "the replication")
     status = source.engine.sync_status(session)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The oracle: writers that stamp every block and journal when each write was issued and acknowledged.
 
-A stamp is (writer, number, disk, block) plus filler made from it, so any block read back tells which write it holds, or that it is
+A stamp is (writer, number, disk, block) plus filler made from it, so any block read back tells which write it holds,
+or that it is
 torn. A *point* (snapshot, clone, restored disk, the other site) is judged against the journal:
 
 * it holds every write acknowledged before the order was given and none issued after it returned;
@@ -38,7 +39,9 @@ def read_stamp(data: bytes, disk: int, block: int) -> tuple[int, int] | None:
         return None
     magic, writer, number, found_disk, found_block = _STAMP.unpack_from(data)
     assert magic == _MAGIC, f"disk {disk} block {block} holds bytes nobody wrote"
-    assert (found_disk, found_block) == (disk, block), f"disk {disk} block {block} holds what was written to {found_disk}/{found_block}"
+    assert (found_disk, found_block) == (disk, block), (
+        f"{disk}/{block} holds what was written to {found_disk}/{found_block}"
+    )
     assert data == stamp(writer, number, disk, block), f"disk {disk} block {block} is torn"
     return writer, number
 
@@ -164,9 +167,11 @@ def _judge_writer(
             # one that was in flight when its server died may be there or not
             older = expected.get((write.disk, write.block), {0}) if write.acknowledged is None else set()
             expected[write.disk, write.block] = {write.number} | older
-            assert write.issued <= returned_at, f"write {write.number} was issued after the order returned, yet it is there"
+            assert write.issued <= returned_at, (
+                f"write {write.number} is there, but was issued after the order returned"
+            )
         elif write.acknowledged is not None:
-            assert write.acknowledged > ordered_at, f"write {write.number} was acknowledged before the order, yet it is missing"
+            assert write.acknowledged > ordered_at, f"write {write.number}, acknowledged before the order, is missing"
     for place, numbers in expected.items():
         found = held.get(place, 0)
         assert found in numbers, f"{place} holds write {found} of writer {journal.writer}, not {numbers}: no prefix"
@@ -178,5 +183,6 @@ def _judge_instant(journals: Sequence[Journal], last: dict[int, int]) -> None:
         for write in journal.writes:
             if write.number > last[journal.writer] and write.acknowledged is not None:
                 assert write.acknowledged >= newest_present, (
-                    f"write {write.number} of writer {journal.writer} is missing although it was acknowledged before a present one was issued"
+                    f"write {write.number} of writer {journal.writer} is missing, "
+                    "although it was acknowledged before a present one was issued"
                 )
