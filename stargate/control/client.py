@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Engine`: the orders Stargate takes, as methods. Used by Django, by tests and by `python -m stargate ctl`.
 
-Ids are uuid strings chosen by the caller; the same order with the same id twice gives the first result. Errors arrive as the
-classes of `stargate.errors`; an engine that does not answer raises `Unavailable`. `term` fences orders of an old Cerebro leader.
+Ids are uuid strings chosen by the caller; the same order with the same id twice gives the first result. Errors arrive
+as the
+classes of `stargate.errors`; an engine that does not answer raises `Unavailable`. `term` fences orders of an old
+Cerebro leader.
 """
 
 from __future__ import annotations
@@ -79,7 +81,8 @@ class Engine:
         source: Mapping[str, str] | None = None,
         term: int | None = None,
     ) -> Json:
-        """New vDisk: zeros, or a clone of `source` {"snapshot", "disk"} (then size_bytes may be 0 = as in the snapshot)."""
+        """New vDisk: zeros, or a clone of `source` {"snapshot", "disk"} (then size_bytes may be 0 = as in the
+        snapshot)."""
         return cast(
             Json,
             self.front.call(
@@ -110,11 +113,13 @@ class Engine:
         return cast(list[Json], self.front.call("connections", vdisk=vdisk))
 
     def set_role(self, vdisks: Sequence[str], role: str, *, reason: str, term: int | None = None) -> Json:
-        """`active`, `readonly` or `down`, durable. Leaving `active` fences: clients are disconnected, generations raised."""
+        """`active`, `readonly` or `down`, durable. Leaving `active` fences: clients are disconnected, generations
+        raised."""
         return cast(Json, self.front.call("set_role", vdisks=list(vdisks), role=role, reason=reason, term=term))
 
     def set_gated(self, vdisks: Sequence[str], gated: bool) -> Json:
-        """Gated vDisks (of replicated domains) start read-only after a restart until `set_gate` or 30 s passed. Durable."""
+        """Gated vDisks (of replicated domains) start read-only after a restart until `set_gate` or 30 s passed.
+        Durable."""
         return cast(Json, self.front.call("set_gated", vdisks=list(vdisks), gated=gated))
 
     def set_gate(self, vdisks: Sequence[str], gate: str, *, reason: str = "") -> Json:
@@ -161,7 +166,8 @@ class Engine:
     def restore(
         self, snapshot: str, disks: Mapping[str, str], *, disconnect_writers: bool = False, term: int | None = None
     ) -> Json:
-        """Put {disk in the snapshot: existing vDisk} back to the snapshot. Refuses WriterConnected unless told otherwise."""
+        """Put {disk in the snapshot: existing vDisk} back to the snapshot. Refuses WriterConnected unless told
+        otherwise."""
         return cast(
             Json,
             self.front.call(

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Disk` and `File`: the only way engine code touches files, so that the real code also runs under a simulator.
 
-Paths are relative to the disk's root, with `/`. Errors are `OSError` as the kernel gives them; callers turn ENOSPC into `NoSpace`.
+Paths are relative to the disk's root, with `/`. Errors are `OSError` as the kernel gives them; callers turn ENOSPC
+into `NoSpace`.
 A new or renamed name is durable only after `sync_dir` of its folder; bytes only after `fdatasync` of the file.
 """
 
@@ -65,7 +66,8 @@ class Disk(Protocol):
 
 
 def write_atomic(disk: Disk, path: str, data: bytes) -> None:
-    """Replace `path` by `data`: temp file, fdatasync, rename, folder fsync. After a crash either the old or the new bytes are there."""
+    """Replace `path` by `data`: temp file, fdatasync, rename, folder fsync. After a crash either the old or the new
+    bytes are there."""
     temp = path + ".tmp"
     file = disk.open(temp, create=True)
     try:

@@ -221,6 +221,18 @@ class LogReader:
             raise self._fail(position)
         return data
 
+    def fill(self, position: int, target: memoryview) -> None:
+        """The stored bytes at `position`, within one segment, into all of `target`; nothing is checked.
+
+        Raises LogRangeGone or LogDamaged.
+        """
+        index, offset = divmod(position, self.info.segment_bytes)
+        slot = self._slots.get(index) or self._lookup(index)
+        if slot is None:
+            raise LogRangeGone(f"log position {position} was released")
+        if slot.file.preadv([target], offset) != len(target):
+            raise self._fail(position)
+
     def close(self) -> None:
         for slot in self._open.values():
             slot.file.close()

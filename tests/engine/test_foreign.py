@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients that are not ours, against the real engine: nbdinfo, nbdcopy, qemu-img, qemu-io, fio, and ext4 through nbdfuse."""
+"""Clients that are not ours, against the real engine: nbdinfo, nbdcopy, qemu-img, qemu-io, fio, and ext4 through
+nbdfuse."""
 
 from __future__ import annotations
 
