@@ -30,6 +30,9 @@ WINDOW_BYTES = 64 * MiB
 CONTROL_BYTES = 16 * MiB
 """Log ops of one window go into one catalog frame, which has a largest size."""
 
+BATCH_BLOCKS = 1000
+"""Blocks of one hot batch: with its head still one vectored write (the kernel takes 1024 buffers)."""
+
 SHIFT = 32
 CRC_MASK = 0xFFFFFFFF
 
@@ -150,8 +153,11 @@ class Drainer:
             part = split(content)
             refs = [(chunk, self._extents.put_chunk(self._chunk(values))) for chunk, values in part.chunks]
             blocks = [(block, value >> SHIFT, value & CRC_MASK, self._block(value)) for block, value in part.blocks]
-            for ref in self._hot.append(epoch, start.position, window.mark.position, part.zeros, refs, blocks):
-                batches.append({"epoch": epoch, "ref": list(ref)})
+            for first in range(0, max(1, len(blocks)), BATCH_BLOCKS):
+                some = blocks[first : first + BATCH_BLOCKS]
+                for ref in self._hot.append(epoch, start.position, window.mark.position, part.zeros, refs, some):
+                    batches.append({"epoch": epoch, "ref": list(ref)})
+                part.zeros, refs = [], []  # these lie below all blocks: in the first batch
         self._extents.flush()
         self._hot.sync()
         return batches

@@ -55,6 +55,7 @@ class Worker:
         self._hot = HotWriter.open(disk, "hot", live=live, readers=True)
         self._hot_reader = HotReader(disk, "hot")
         self._reader: LogReader | None = None
+        self._drainer: Drainer | None = None
         self._wake = threading.Condition()
         self._durable = 0
         self._cap_bytes = 1
@@ -160,6 +161,7 @@ class Worker:
             if not self._disk.exists("oplog/superblock"):
                 return False
             self._reader = LogReader(self._disk, "oplog")
+            self._drainer = Drainer(self._reader, self._extents, self._hot)
         covered = self._covered()
         backlog = self._durable - covered.position
         if backlog <= 0:
@@ -175,14 +177,14 @@ class Worker:
         return self._drain_window(covered)
 
     def _drain_window(self, covered: LogMark) -> bool:
-        assert self._reader is not None
+        assert self._reader is not None and self._drainer is not None
         with self._extents.hold():
             window = collect(
                 self._hub.state, covered, self._reader.batches(covered, self._durable), copying=self._hub.lock
             )
             if window.mark.position <= covered.position:
                 return False
-            batches = Drainer(self._reader, self._extents, self._hot).write(window, covered)
+            batches = self._drainer.write(window, covered)
             with self._hub.lock:
                 if self._covered() != covered:
                     return False
