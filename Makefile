@@ -10,6 +10,7 @@ LISTEN ?=
 NAME ?=
 SITE ?= 1
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 BIN := $(VENV)/bin
 MANAGE := $(BIN)/python manage.py
 RUN_STAMP := $(VENV)/.installed-run
@@ -69,8 +70,8 @@ lint: venv-dev ## ruff, mypy, import contracts, missing migrations, house style
 	$(BIN)/lint-imports
 	$(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run -v 1
 
-bench: venv-dev ## measure 4K random writes beside qemu-nbd and nbdkit
-	@exec $(BIN)/python -m bench
+bench: venv-dev ## measure Stargate beside qemu-nbd and nbdkit; BENCH_ARGS="--quick" for a short run
+	@exec $(BIN)/python -m bench.run $(BENCH_ARGS)
 
 fresh: ## prove `make up` and `make test` in a new Debian 12 chroot, as root and as an ordinary user (needs root)
 	@exec .ci/fresh

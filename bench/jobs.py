@@ -30,7 +30,8 @@ class Job:
     seconds: float = 0
     fsync: bool = False
     trickle: bool = False
-    """Another client writes 4 KiB twenty times a second, as a running guest does: the log is not drained for idleness."""
+    """Another client writes 4 KiB twenty times a second, as a running guest does: the log is not drained for
+    idleness."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@
     python -m bench.profiled --job randwrite-qd32 --seconds 5 [--part front|store] [--lines 25]
 
 Samples the process with py-spy (a PATH entry, or installed into a virtualenv of its own in the work folder) and prints
-the lines that hold it longest, with CPU time per request. Native time, such as a system call, counts for the Python line that made it.
+the lines that hold it longest, with CPU time per request. Native time, such as a system call, counts for the Python
+line that made it.
 """
 
 from __future__ import annotations

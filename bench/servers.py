@@ -174,6 +174,7 @@ def _answers(port: int) -> bool:
 
 
 def space_needed(disk_bytes: int, *, sustained: bool) -> int:
-    """The raw file, our log (4 GiB), the prepared part of our disk, and for the sustained row hot tier and folded chunks."""
+    """The raw file, our log (4 GiB), the prepared part of our disk, and for the sustained row hot tier and folded
+    chunks."""
     ours = 4 * GiB + (disk_bytes + 12 * GiB + disk_bytes if sustained else 12 * GiB)
     return disk_bytes + ours
