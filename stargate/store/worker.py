@@ -19,6 +19,7 @@ from stargate.errors import LogFrozen, StaleToken, StargateError, Unavailable
 from stargate.extents.format import StoreFrozen
 from stargate.extents.store import ExtentStore
 from stargate.fs.disk import Disk
+from stargate.hot.format import REGION_BYTES
 from stargate.hot.regions import HotReader, HotWriter, read_batch_table
 from stargate.oplog.format import LogMark, first_mark
 from stargate.oplog.reader import LogReader
@@ -45,6 +46,7 @@ class Worker:
         extents: ExtentStore,
         on_fatal: Callable[[], None],
         hot_limit_bytes: int = HOT_LIMIT_BYTES,
+        region_bytes: int = REGION_BYTES,
     ) -> None:
         self._disk = disk
         self._hub = hub
@@ -52,7 +54,7 @@ class Worker:
         self._on_fatal = on_fatal
         self._hot_limit_bytes = hot_limit_bytes
         live = [ref for e in hub.state.epochs.values() for ref in e.batches]
-        self._hot = HotWriter.open(disk, "hot", live=live, readers=True)
+        self._hot = HotWriter.open(disk, "hot", live=live, region_bytes=region_bytes, readers=True)
         self._hot_reader = HotReader(disk, "hot")
         self._reader: LogReader | None = None
         self._drainer: Drainer | None = None
@@ -177,7 +179,8 @@ class Worker:
         return self._drain_window(covered)
 
     def _drain_window(self, covered: LogMark) -> bool:
-        assert self._reader is not None and self._drainer is not None
+        assert self._reader is not None
+        assert self._drainer is not None
         with self._extents.hold():
             window = collect(
                 self._hub.state, covered, self._reader.batches(covered, self._durable), copying=self._hub.lock
