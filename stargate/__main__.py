@@ -30,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     store.add_argument("--peer-port", type=int, default=2009, help="0 = none")
     store.add_argument("--site-id", default="")
     store.add_argument("--hot-limit-mib", type=int, default=6144)
+    store.add_argument("--curator-seconds", type=float, default=30.0, help="least pause between sweeps")
     ctl.add_argument("--store", action="store_true", help="ask the store process")
     ctl.add_argument("order")
     ctl.add_argument("args", nargs="?", default="{}", help="JSON object")
@@ -52,7 +53,9 @@ def main(argv: list[str] | None = None) -> int:
         from stargate.store.service import serve as serve_store
 
         return serve_store(
-            StoreSettings(args.data, args.listen, args.peer_port, args.site_id, args.hot_limit_mib * MiB)
+            StoreSettings(
+                args.data, args.listen, args.peer_port, args.site_id, args.hot_limit_mib * MiB, args.curator_seconds
+            )
         )
     return _order(args)
 

@@ -20,6 +20,7 @@ from stargate.extents.store import ExtentStore
 from stargate.fs.disk import OsDisk
 from stargate.hot.regions import read_batch_table
 from stargate.internal import Line
+from stargate.store.curator import PAUSE_SECONDS, Curator
 from stargate.store.grants import CatalogGrants
 from stargate.store.hub import CatalogHub
 from stargate.store.orders import StoreOrders
@@ -39,6 +40,7 @@ class StoreSettings:
     peer_port: int = 2009
     site_id: str = ""
     hot_limit_bytes: int = HOT_LIMIT_BYTES
+    curator_seconds: float = PAUSE_SECONDS
 
 
 class StoreProcess:
@@ -60,6 +62,7 @@ class StoreProcess:
         self._worker = Worker(disk, self._hub, extents, self._done.set, settings.hot_limit_bytes)
         grants = CatalogGrants(self._hub, clock)
         sweeper = Sweeper(self._hub, extents, grants, lambda ref: read_batch_table(disk, "hot", ref), clock)
+        self._curator = Curator(self._hub, sweeper, self._done, settings.curator_seconds)
         self._outgoing = Outgoing(self._hub, extents, settings.data / "identity", settings.site_id)
         self._port = PeerPort(self._outgoing, grants, settings.listen, settings.peer_port, self._done)
         orders = StoreOrders(self._hub, extents, self._worker, grants, sweeper, self._outgoing, clock)
@@ -84,6 +87,7 @@ class StoreProcess:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._done.set())
         self._worker.start()
+        self._curator.start()
         self._control.start()
         self._port.start()
         threading.Thread(target=self._accept, name="front-line", daemon=True).start()

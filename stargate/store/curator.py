@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Curator's rhythm: account for space and sweep after versions came or went, without ever taking much of a core.
+
+The next run waits at least the pause it was given, and `SHARE` times as long as the last one took: large sites are
+looked at more rarely, not more expensively.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from stargate.errors import StargateError, Unavailable
+from stargate.store.hub import CatalogHub
+from stargate.store.sweep import Sweeper
+
+log = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 30.0
+SHARE = 20
+
+
+class Curator(threading.Thread):
+    """Scans and sweeps when the set of versions changed since the last run."""
+
+    def __init__(self, hub: CatalogHub, sweeper: Sweeper, stopped: threading.Event, pause_seconds: float) -> None:
+        super().__init__(name="curator", daemon=True)
+        self._hub = hub
+        self._sweeper = sweeper
+        self._stopped = stopped
+        self._pause_seconds = pause_seconds
+
+    def run(self) -> None:
+        seen: frozenset[str] | None = None
+        pause = self._pause_seconds
+        while not self._stopped.wait(pause):
+            now = self._versions()
+            if now == seen:
+                continue
+            began = time.monotonic()
+            if self._turn():
+                seen = now
+            pause = max(self._pause_seconds, SHARE * (time.monotonic() - began))
+
+    def _versions(self) -> frozenset[str]:
+        with self._hub.lock:
+            state = self._hub.state
+            return frozenset([e.epoch for e in state.epochs.values() if e.root is not None] + list(state.snapshots))
+
+    def _turn(self) -> bool:
+        """False: try again next time."""
+        try:
+            self._sweeper.sweep()
+            self._sweeper.scan()
+        except Unavailable as exc:
+            log.info("%s", exc.message)
+            return False
+        except (OSError, StargateError):
+            log.exception("the sweep failed; it is tried again")
+            return False
+        return True
