@@ -50,6 +50,31 @@ class ChunkReader(Protocol):
     def read_blocks(self, digest: bytes, first_block: int, count: int) -> bytes: ...
 
 
+class PrepareThread(threading.Thread):
+    """Has the next segment's slot ready before the roll. Filling one takes long, so no flush may wait behind it."""
+
+    def __init__(self, oplog: OpLog) -> None:
+        super().__init__(name="prepare", daemon=True)
+        self._log = oplog
+        self._asked = threading.Event()
+        self._stopping = False
+
+    def ask(self) -> None:
+        self._asked.set()
+
+    def run(self) -> None:
+        while self._asked.wait() and not self._stopping:
+            self._asked.clear()
+            try:
+                self._log.prepare()
+            except (OSError, StargateError) as exc:
+                log.warning("no next log segment yet: %s", exc)
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._asked.set()
+
+
 class SyncThread(threading.Thread):
     """Group commit: one fdatasync at a time, covering everything appended before it started (L4)."""
 
@@ -58,6 +83,7 @@ class SyncThread(threading.Thread):
         self._log = oplog
         self._wake_fd = wake_fd
         self._asked = threading.Event()
+        self._preparer = PrepareThread(oplog)
         self._stopping = False
         self.changed = threading.Condition()
         self.error: StargateError | None = None
@@ -67,12 +93,14 @@ class SyncThread(threading.Thread):
             self._asked.set()
 
     def run(self) -> None:
+        self._preparer.start()
+        self._preparer.ask()
         while not self._stopping:
             asked = self._asked.wait(STEADY_SYNC_SECONDS)
             self._asked.clear()
             if asked or self._log.appended.position > self._log.durable.position:
                 self._sync()
-            self._prepare()
+                self._preparer.ask()
 
     def _sync(self) -> None:
         try:
@@ -85,15 +113,10 @@ class SyncThread(threading.Thread):
         with self.changed:
             self.changed.notify_all()
 
-    def _prepare(self) -> None:
-        try:
-            self._log.prepare()
-        except (OSError, StargateError) as exc:
-            log.warning("no next log segment yet: %s", exc)
-
     def stop(self) -> None:
         self._stopping = True
         self._asked.set()
+        self._preparer.stop()
 
     def wait_durable(self, position: int, timeout_seconds: float) -> bool:
         """Wait in another thread until `position` is durable; raises when the log froze."""
@@ -203,13 +226,19 @@ class FrontEngine:
             appends, contents = self._appends, self._contents
             self._appends, self._contents = [], []
             used_bytes = oplog.used_bytes
-            if used_bytes + CONTROL_RESERVE_BYTES >= oplog.cap_bytes:
-                raise LogFull("the log is full: the drain does not keep up or the store process is not running")
+            if used_bytes > oplog.cap_bytes >> 1:
+                self._check_room(appends)
             _place(contents, appends, oplog.append(appends))
             self.pacer.wrote(oplog.used_bytes - used_bytes)
             if oplog.appended.position - oplog.durable.position >= STEADY_SYNC_BYTES:
                 self.sync.ask()
         return oplog.appended.position
+
+    def _check_room(self, appends: Sequence[Append]) -> None:
+        """Guests never take what is kept for orders. Raises LogFull."""
+        wanted = self.log.used_bytes + sum(a.length for a in appends if a.data)
+        if wanted + self._reserve_bytes > self.log.cap_bytes:
+            raise LogFull("the log is full: the drain does not keep up or the store process is not running")
 
     def append_ops(self, ops: Sequence[Op]) -> int:
         """Log ops as CONTROL records in one batch, then applied to the state; returns the position to wait for."""
