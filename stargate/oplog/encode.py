@@ -68,7 +68,7 @@ def _checked_crcs(kind: int, offset: int, data: Buffer | None, length: int) -> S
         if (offset | length) % BLOCK_BYTES:
             raise InvalidArgument(f"offset {offset}, length {length}: not aligned to {BLOCK_BYTES} bytes")
         view = memoryview(data or b"")
-        return tuple(crc32c(view[at : at + BLOCK_BYTES]) for at in range(0, len(view), BLOCK_BYTES))
+        return tuple([crc32c(view[at : at + BLOCK_BYTES]) for at in range(0, len(view), BLOCK_BYTES)])
     return (crc32c(data),)
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`OpLog`: the only writer of the log.
 
-Threads: `append` and `release` belong to one thread (the front's loop), `sync` and `prepare` to another. A single
+Threads: `append` and `release` belong to one thread (the front's loop), `sync` to another, `prepare` to any. A single
 lock orders every
 fdatasync with the switch to the next segment: the kernel reports a failed write-back to one caller only, so two of
 them at a time
@@ -301,7 +301,7 @@ class OpLog:
             self._enter(slot, following)
             self._appended = mark._replace(position=self._base + SEGMENT_HEADER_BYTES)
 
-    # -- the sync thread
+    # -- other threads
 
     def sync(self) -> int:
         """Make everything appended before the call durable; the position that is durable now.

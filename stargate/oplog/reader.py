@@ -44,7 +44,7 @@ def blocks_hold(data: bytes, crcs: Sequence[int]) -> bool:
     if len(data) != len(crcs) * BLOCK_BYTES:
         return False
     view = memoryview(data)
-    return all(crc32c(view[at * BLOCK_BYTES : (at + 1) * BLOCK_BYTES]) == crc for at, crc in enumerate(crcs))
+    return [crc32c(view[at : at + BLOCK_BYTES]) for at in range(0, len(data), BLOCK_BYTES)] == list(crcs)
 
 
 def read_batch_header(info: Superblock, file: File, index: int, offset: int) -> tuple[BatchHeader, bytes] | None:

@@ -103,13 +103,14 @@ def fill_zeros(file: File, size: int) -> None:
 
 
 class SlotPool:
-    """Slots that may take the next segment. `prepare` (sync thread) and `take` (writer) exclude each other."""
+    """Slots that may take the next segment. `prepare` (any thread) and `take` (writer) exclude each other."""
 
     def __init__(self, disk: Disk, path: str, segment_bytes: int, slots: list[Slot], used: set[int]) -> None:
         self._disk = disk
         self._path = path
         self._segment_bytes = segment_bytes
         self._guard = Lock()
+        self._scrap = bytearray(MiB)
         self._ready: Slot | None = None
         self._numbers = {slot.number for slot in slots}
         self._free: deque[Slot] = deque()
@@ -145,7 +146,7 @@ class SlotPool:
             if self._free:
                 slot = self._free.popleft()
                 for offset in range(0, self._segment_bytes, MiB):
-                    slot.file.pread(MiB, offset)
+                    slot.file.preadv([self._scrap], offset)
                 self._ready = slot
             else:
                 self._ready = self._make()
