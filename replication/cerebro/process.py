@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Cerebro process: one event loop for other sites, one thread for the lead, one for the health of the links."""
+"""The Cerebro process: an event loop for other sites; a thread each for the lead, the links, the engine's starts."""
 
 from __future__ import annotations
 
@@ -10,15 +10,38 @@ import threading
 
 from django.utils import timezone
 
+from prism.core.engine import engine
 from replication import constants
 from replication.cerebro import health, registry
 from replication.cerebro.edges import guarded
 from replication.cerebro.leader import Leader, Rhythm, tick
 from replication.cerebro.server import Server
+from stargate.errors import StargateError
 
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
+
+
+class EngineWatch:
+    """Calls the start callbacks once for each start of the engine's front, also when only the front was restarted."""
+
+    def __init__(self) -> None:
+        self.incarnation: int | None = None
+
+    def look(self) -> bool:
+        """True when a start was met. An engine that does not answer is met later."""
+        try:
+            incarnation = int(engine().status()["incarnation"])
+        except StargateError:
+            return False
+        if incarnation == self.incarnation:
+            return False
+        for name, callback in registry.start_callbacks.items():
+            with guarded(f"start of {name}"):
+                callback()
+        self.incarnation = incarnation
+        return True
 
 
 class Process:
@@ -30,6 +53,7 @@ class Process:
         self.threads = [
             threading.Thread(target=self._lead, name="leader"),
             threading.Thread(target=self._ask_peers, name="health"),
+            threading.Thread(target=self._watch_engine, name="engine-watch"),
         ]
 
     def run(self) -> None:
@@ -52,10 +76,7 @@ class Process:
         await server.serve(stop)
 
     def _lead(self) -> None:
-        """The start callbacks, then a tick a second while leading."""
-        for name, callback in registry.start_callbacks.items():
-            with guarded(f"start of {name}"):
-                callback()
+        """A tick a second while leading."""
         leader, rhythm = Leader(), Rhythm()
         while not self.stopping.is_set():
             with guarded("leading"):
@@ -66,6 +87,14 @@ class Process:
                     self.leads.clear()
             self.stopping.wait(TICK_SECONDS)
         leader.resign()
+
+    def _watch_engine(self) -> None:
+        """The start callbacks, each time the engine has started: its gates wait for their answer (a stale site)."""
+        watch = EngineWatch()
+        while not self.stopping.is_set():
+            with guarded("watching the engine"):
+                watch.look()
+            self.stopping.wait(TICK_SECONDS)
 
     def _ask_peers(self) -> None:
         while not self.stopping.is_set():

@@ -204,6 +204,16 @@ class FrontOrders(Orders):
         if numbers:
             self._server.disconnect(lambda conn: conn.number in numbers, after_flush=True)
 
+    def _disconnect_gated(self, vdisks: Sequence[str], gate: str) -> None:
+        """Clients keep what they negotiated: those of the other side of the gate must come back to see the change."""
+        if gate == "readonly":
+            self._disconnect(vdisks, writers_only=True)
+            return
+        active = [v for v in vdisks if self._disk(v).role == "active"]
+        numbers = self._exports.numbers(active) - self._exports.numbers(active, writers_only=True)
+        if numbers:
+            self._server.disconnect(lambda conn: conn.number in numbers, after_flush=True)
+
     def do_set_role(self, vdisks: list[str], role: str, reason: str, term: int | None) -> Json:
         def order() -> Result:
             self._check_term(term)
@@ -237,8 +247,7 @@ class FrontOrders(Orders):
                 raise InvalidArgument("a gate is open or readonly")
             for disk in self._disks(vdisks):
                 self._exports.gates[disk.vdisk] = (gate, reason)
-            if gate == "readonly":
-                self._disconnect(vdisks, writers_only=True)
+            self._disconnect_gated(vdisks, gate)
             return {"gate": gate}, 0
 
         return self._in_loop(order)

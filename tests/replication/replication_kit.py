@@ -37,6 +37,7 @@ class MemoryEngine(Orders):
 
     def __init__(self, run: Path) -> None:
         self.term = 0
+        self.incarnation = 1
         self.peers: dict[str, str] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.cancelled: list[str] = []
@@ -53,7 +54,7 @@ class MemoryEngine(Orders):
             server.stop()
 
     def do_status(self) -> dict[str, Any]:
-        return {"term": self.term}
+        return {"term": self.term, "incarnation": self.incarnation}
 
     def do_claim_term(self, term: int) -> dict[str, Any]:
         with self.lock:

@@ -18,6 +18,7 @@ from prism.core.models import Alert, Task
 from prism.core.services import tasks
 from replication.cerebro import health, registry
 from replication.cerebro.leader import Leader, Rhythm, tick
+from replication.cerebro.process import EngineWatch
 from replication.models import LeaderState, RemoteSite
 from stargate.errors import StaleTerm
 
@@ -137,3 +138,17 @@ def test_it_tells_the_engine_pins_it_missed(local: Any, tmp_path: Path, engine: 
     RemoteSite.objects.update(engine_knows=False)
     tick(timezone.now())
     assert engine.peers == {str(site.site_uuid): site.certificate_pem}
+
+
+def test_it_asks_the_peers_again_when_only_the_engine_was_restarted(
+    engine: MemoryEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gates of replicated disks are closed after each start of the engine, not only after one of Cerebro."""
+    calls: list[str] = []
+    monkeypatch.setattr(registry, "start_callbacks", {"test": lambda: calls.append("asked")})
+    watch = EngineWatch()
+    assert watch.look()
+    assert not watch.look()
+    engine.incarnation += 1
+    assert watch.look()
+    assert calls == ["asked", "asked"]
