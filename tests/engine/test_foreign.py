@@ -8,25 +8,16 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from stargate.units import MiB
 from tests.support.engine_site import EngineSite, wait_for
+from tests.support.foreign import mounted, nbdfuse, run
 
 pytestmark = pytest.mark.foreign
-
-
-def run(*command: object, **kwargs: object) -> str:
-    """Run a tool and give its output; its own words on failure."""
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=120, **kwargs)  # type: ignore[call-overload]
-    assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
-    return str(done.stdout)
 
 
 @pytest.fixture
@@ -79,32 +70,6 @@ def test_fio_verifies_its_own_writes(site: EngineSite) -> None:
         "--verify_state_save=0",
     )  # fmt: skip
     assert json.loads(out[out.index("{") :])["jobs"][0]["error"] == 0
-
-
-@contextmanager
-def nbdfuse(uri: str, folder: Path) -> Iterator[Path]:
-    """The export as a file `nbd` in `folder`."""
-    folder.mkdir(exist_ok=True)
-    process = subprocess.Popen(["nbdfuse", str(folder / "nbd"), uri], stdin=subprocess.DEVNULL)
-    shown = folder / "nbd"
-    shown.touch()
-    try:
-        wait_for(lambda: process.poll() is not None or shown.stat().st_size > 0, "nbdfuse")
-        assert process.poll() is None, "nbdfuse ended"
-        yield shown
-    finally:
-        subprocess.run(["fusermount3", "-u", str(shown)], check=False)
-        process.wait(20)
-
-
-@contextmanager
-def mounted(device: Path, folder: Path) -> Iterator[Path]:
-    folder.mkdir(exist_ok=True)
-    run("mount", "-o", "loop", device, folder)
-    try:
-        yield folder
-    finally:
-        run("umount", folder)
 
 
 def write_files(folder: Path, stop: threading.Event, errors: list[Exception]) -> None:

@@ -77,6 +77,7 @@ class StampedWriter(threading.Thread):
         seed: int,
         flush_every: int = 0,
         start_number: int = 1,
+        pace_seconds: float = 0.0,
     ) -> None:
         super().__init__(name=f"writer-{writer}", daemon=True)
         self.journal = Journal(writer)
@@ -87,6 +88,7 @@ class StampedWriter(threading.Thread):
         self._random = random.Random(f"{seed}-{writer}-{start_number}")
         self._flush_every = flush_every
         self._number = start_number
+        self._pace_seconds = pace_seconds
         self._stop_asked = threading.Event()
         self.error: Exception | None = None
         self.durable_number = 0  # every write up to this one was acknowledged before an acknowledged flush on its disk
@@ -96,7 +98,7 @@ class StampedWriter(threading.Thread):
         try:
             for disk in range(self._disks):
                 clients[disk] = self._connect(disk)
-            while not self._stop_asked.is_set():
+            while not self._stop_asked.wait(self._pace_seconds):
                 self._write(clients)
         except (OSError, StargateError, NbdDisconnected, NbdRequestFailed) as exc:
             self.error = exc
