@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import time
 import uuid
@@ -184,6 +185,7 @@ def main() -> int:
     if missing:
         print(f"bench: not installed: {', '.join(missing)}; apt-get install fio qemu-utils nbdkit", file=sys.stderr)
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a kill, too, stops the servers and cleans up
     load = os.getloadavg()[0]
     try:
         sustained = not args.quick and (not args.only or any(t.lower() in "sustained" for t in args.only))
