@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from bench import jobs, report
 from bench.report import SNAPSHOT_ROW, Sample
@@ -54,6 +55,8 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace, work: Path, stack: ExitStack) -> None:
         self._args = args
+        self._started = time.strftime("%Y-%m-%d %H:%M")
+        self._load = os.getloadavg()[0]
         self.samples: list[Sample] = []
         self.disk_bytes = 4 * GiB if args.quick else 16 * GiB
         self._say(f"preparing {self.disk_bytes // GiB} GiB for the peers")
@@ -72,6 +75,15 @@ class Bench:
     def wanted(self, row: str) -> bool:
         return not self._args.only or any(text.lower() in row.lower() for text in self._args.only)
 
+    def report(self) -> list[dict[str, Any]]:
+        """Write what there is so far; the rows."""
+        about = (
+            f"{self._started}, {self._args.rounds} rounds of {self._args.seconds} s, disk of "
+            f"{self.disk_bytes // GiB} GiB, load average before the run {self._load:.1f}"
+            f"{', quick run' if self._args.quick else ''}. How it is measured: docs/bench.md."
+        )
+        return report.write(HERE, self.samples, about)
+
     def _prepare(self, region: int) -> None:
         """Our disk written once, as the peers' file was."""
         self._say(f"preparing {region // GiB} GiB of our disk")
@@ -86,6 +98,7 @@ class Bench:
             for job in chosen:
                 for server in self._servers if number % 2 == 0 else self._servers[::-1]:
                     self._measure(job, server)
+                self.report()
 
     def _measure(self, job: jobs.Job, server: Server) -> None:
         if job.trickle:  # what is read was just written
@@ -110,7 +123,7 @@ class Bench:
             return
         self._prepare(self.disk_bytes)
         seconds = 20 if self._args.quick else SUSTAINED_SECONDS
-        for server in (self.ours, *self._servers[:-1]):
+        for server in self._servers:  # ours last: what it has to fold afterwards may take minutes
             job = jobs.Job(name, "randwrite", "4k", 32, self.disk_bytes, seconds)
             written, requests, spent = 0, 0.0, 0.0
             while True:
@@ -126,7 +139,9 @@ class Bench:
             note = {**asdict(result), "written_gib": written / GiB, "seconds": spent}
             self.samples.append(Sample(name, server.name, requests / spent, "IOPS", note))
             self._say(f"{name} {server.name}: {requests / spent:,.0f} IOPS over {spent:.0f} s, {written / GiB:.1f} GiB")
-            server.settle()
+            self.report()
+            if server is not self.ours:
+                server.settle()
 
     def snapshot(self) -> None:
         """All disks sparse but for a block each, which is written anew before each snapshot."""
@@ -186,7 +201,6 @@ def main() -> int:
         print(f"bench: not installed: {', '.join(missing)}; apt-get install fio qemu-utils nbdkit", file=sys.stderr)
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a kill, too, stops the servers and cleans up
-    load = os.getloadavg()[0]
     try:
         sustained = not args.quick and (not args.only or any(t.lower() in "sustained" for t in args.only))
         with (
@@ -197,12 +211,7 @@ def main() -> int:
             bench.rounds()
             bench.snapshot()
             bench.sustained()
-            about = (
-                f"{time.strftime('%Y-%m-%d %H:%M')}, {args.rounds} rounds of {args.seconds} s, disk of "
-                f"{bench.disk_bytes // GiB} GiB, load average before the run {load:.1f}"
-                f"{', quick run' if args.quick else ''}. How it is measured: docs/bench.md."
-            )
-            found = report.write(HERE, bench.samples, about)
+            found = bench.report()
     except BenchError as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 1

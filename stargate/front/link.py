@@ -30,7 +30,7 @@ SLICE_ENTRIES = 2000
 """Map entries moved per turn of the loop: about a millisecond."""
 
 SLICE_CHUNKS = 64
-"""The same for whole chunks of sixteen entries each. A turn per chunk cost two system calls for ten microseconds of work."""
+"""The same for whole chunks of sixteen entries. A turn for each cost two system calls for ten microseconds of work."""
 
 RECONNECT_SECONDS = 0.5
 REPORT_SECONDS = 0.1
