@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from typing import Any
 
 from dataprotection.choices import SnapshotKind, SnapshotState
 from dataprotection.models import ProtectionDomain, Snapshot
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 ACTIVATE = "domain.activate"
 DEACTIVATE = "domain.deactivate"
+TELL_SECONDS = 10.0
 
 
 def activate(
@@ -131,12 +133,15 @@ def _serve_again(task: Task, domain: ProtectionDomain, term: int | None) -> None
 
 def announce(domain: ProtectionDomain) -> None:
     """Tell the peers that we are active; one that does not answer asks by itself when it starts."""
+    _tell(domain, "announce_active", {"domain": str(domain.uuid), "mode_generation": domain.mode_generation})
+
+
+def _tell(domain: ProtectionDomain, call: str, payload: dict[str, Any]) -> None:
     for site in gating.peers_of(domain):
-        payload = {"domain": str(domain.uuid), "mode_generation": domain.mode_generation}
         try:
-            client.call(site, "announce_active", payload, timeout=5.0)
+            client.call(site, call, payload, timeout=TELL_SECONDS)
         except Refused as error:
-            log.info("%s was not told that %s is active here: %s", site.name, domain.name, error)
+            log.info("%s did not hear %s of %s: %s", site.name, call, domain.name, error)
 
 
 def deactivate(domain: ProtectionDomain, *, actor: Actor, idempotency_key: str | None = None) -> Task:
@@ -170,6 +175,8 @@ def run_deactivate(task_uuid: str, *, term: int | None) -> None:
             domain.refresh_from_db()
             if domain.phase == Phase.DEACTIVATING:
                 _deactivate(task, domain, term, actor)
+        # Outside of the lock: the peer asks back.
+        _tell(domain, "announce_inactive", {"domain": str(domain.uuid)})
         tasks.succeed(task, message=f"{domain.name} is inactive on this site.")
 
 
@@ -185,7 +192,6 @@ def _deactivate(task: Task, domain: ProtectionDomain, term: int | None, actor: A
         phases.fire(domain, Event.DEACTIVATE_FAILED, actor=actor, reason=f"{error}")
         _alert(domain, f"The deactivation of {domain.name} failed: {error}")
         raise
-    alerts.clear("active_on_multiple_sites", **_about(domain))
 
 
 def _keep_state(task: Task, domain: ProtectionDomain, term: int | None, actor: Actor) -> None:

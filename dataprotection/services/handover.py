@@ -88,6 +88,7 @@ def take_down(domain: ProtectionDomain, event: Event, *, actor: Actor, reason: s
         domain.groups.all().delete()
         domain.schedules.all().delete()
         recover.remove_local([target for target in targets if target is not None])
+    alerts.clear("active_on_multiple_sites", object_type=domains.TYPE, object_name=domain.name, object_id=domain.uuid)
     domains.happened(domain, "protection_domain_deactivated", f"{domain.name} is inactive on this site: {reason}.")
 
 

@@ -67,6 +67,13 @@ class ActivateDomain:
 
 
 @dataclass(frozen=True)
+class AnnounceInactive:
+    """I gave the domain up: ask me."""
+
+    domain: uuid.UUID
+
+
+@dataclass(frozen=True)
 class AnnounceActive:
     """I am active with this generation."""
 
@@ -310,6 +317,15 @@ def announce_active(call: PeerCall, ask: AnnounceActive) -> dict[str, Any]:
     return {"known": True, "mode": domain.mode, "mode_generation": domain.mode_generation}
 
 
+def announce_inactive(call: PeerCall, ask: AnnounceInactive) -> dict[str, Any]:
+    """A hint, no more: what counts is what the peers answer when they are asked."""
+    domain = ProtectionDomain.objects.filter(pk=ask.domain, phase=Phase.ACTIVE).first()
+    if domain is None:
+        return {"known": False}
+    stale.check(domain)
+    return {"known": True}
+
+
 def register() -> None:
     """From `AppConfig.ready`."""
     registry.register("domain_state", DomainState, domain_state)
@@ -318,3 +334,4 @@ def register() -> None:
     registry.register("snapshot_arrived", SnapshotArrived, snapshot_arrived)
     registry.register("activate_domain", ActivateDomain, activate_domain)
     registry.register("announce_active", AnnounceActive, announce_active)
+    registry.register("announce_inactive", AnnounceInactive, announce_inactive)

@@ -16,6 +16,7 @@ from dataprotection.services import domains, gating, targets
 from dataprotection.states import Phase
 from prism.core.engine import engine
 from prism.core.exceptions import Refused
+from prism.core.models import Alert
 from prism.core.services import alerts
 from replication.models import RemoteSite
 from replication.rpc import client
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 ASK_SECONDS = 20.0
 """For all questions together: below the 30 s after which the engine opens its gates by itself."""
 WORKERS_MAX = 16
+TWICE = "active_on_multiple_sites"
+"""The alert of a domain that two sites serve."""
 
 
 def check_all() -> None:
@@ -47,9 +50,16 @@ def check_all() -> None:
 
 
 def check_again() -> None:
-    """Every minute: domains whose peers did not answer, or which are known to be active twice."""
-    for domain in _active_domains().exclude(stale_state=StaleState.NONE):
-        _conclude(domain, [(site, _ask(domain, site)) for site in gating.peers_of(domain)])
+    """Every minute: domains whose peers did not answer, or which are known to be active twice, here or there."""
+    twice = Alert.objects.filter(kind=TWICE, resolved_at__isnull=True).values_list("object_id", flat=True)
+    for domain in _active_domains():
+        if domain.stale_state != StaleState.NONE or str(domain.uuid) in set(twice):
+            check(domain)
+
+
+def check(domain: ProtectionDomain) -> None:
+    """Ask the peers of one domain now, and draw the conclusion."""
+    _conclude(domain, [(site, _ask(domain, site)) for site in gating.peers_of(domain)])
 
 
 def compare(domain: ProtectionDomain, site: RemoteSite, state: dict[str, Any]) -> bool:
@@ -60,7 +70,7 @@ def compare(domain: ProtectionDomain, site: RemoteSite, state: dict[str, Any]) -
     stale = theirs > domain.mode_generation
     who = "the data here is stale" if stale else f"the data on {site.name} is stale"
     alerts.raise_alert(
-        "active_on_multiple_sites",
+        TWICE,
         f"{domain.name} is active here and on {site.name}; {who}.",
         object_type=domains.TYPE,
         object_name=domain.name,
@@ -85,9 +95,7 @@ def _conclude(domain: ProtectionDomain, answers: list[tuple[RemoteSite, dict[str
     verdict = StaleState.UNCONFIRMED if unanswered else StaleState.NONE
     ProtectionDomain.objects.filter(pk=domain.pk).update(stale_state=verdict, peer_active_site="")
     if not twice and not unanswered:
-        alerts.clear(
-            "active_on_multiple_sites", object_type=domains.TYPE, object_name=domain.name, object_id=domain.uuid
-        )
+        alerts.clear(TWICE, object_type=domains.TYPE, object_name=domain.name, object_id=domain.uuid)
     _gate(domain, "open", "" if verdict == StaleState.NONE else "unconfirmed")
 
 
