@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two whole sites that do not know each other yet, and a browser at each of their consoles."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser.console import CHROMIUM, FLAGS, Console
+from tests.support.sites import Site, end
+
+
+@pytest.fixture(scope="module")
+def both() -> Iterator[tuple[Site, Site]]:
+    base = Path(tempfile.mkdtemp(prefix="br-", dir="/tmp"))
+    base.chmod(0o755)
+    north, south = Site(base / "north", "north", "127.0.0.51"), Site(base / "south", "south", "127.0.0.52")
+    try:
+        for site in (north, south):
+            site.begin_up()
+        for site in (north, south):
+            site.wait_up()
+            site.api.post("containers/", {"name": "default"}, expect=201)
+        yield north, south
+    finally:
+        end(north, south)
+
+
+# Not for the whole session: while Playwright runs, its event loop keeps Django's synchronous calls away.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def _consoles(both: tuple[Site, Site], browser: Browser) -> tuple[Console, Console]:
+    north, south = (Console(browser, site.address) for site in both)
+    return north, south
+
+
+@pytest.fixture
+def consoles(_consoles: tuple[Console, Console]) -> Iterator[tuple[Console, Console]]:
+    """Both windows; a test during which the browser complained has failed."""
+    for console in _consoles:
+        console.take_complaints()
+    yield _consoles
+    complaints = [text for console in _consoles for text in console.take_complaints()]
+    assert complaints == []
+
+
+@pytest.fixture
+def north(consoles: tuple[Console, Console]) -> Console:
+    return consoles[0]
+
+
+@pytest.fixture
+def south(consoles: tuple[Console, Console]) -> Console:
+    return consoles[1]
