@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +11,10 @@ from typing import Generic, TypeVar, cast
 
 from stargate.errors import BY_CODE, NoSpace, PeerError, PeerProtocol, PeerRefused, PeerUnreachable, Unavailable
 from stargate.peer.frame import HASHES_MAX, PUT_BYTES_MAX, REPLIES
-from stargate.peer.identity import Identity, PeerSet, client_context, identify
-from stargate.peer.link import IDLE_SECONDS, Link, raise_transport, tune
+from stargate.peer.identity import PeerSet, identify
+from stargate.peer.link import IDLE_SECONDS, Link, raise_transport
 from stargate.peer.wire import PROTOCOL_VERSION, Error, Hello, Message, Ping, Pong, Status, Welcome
+from stargate.transport import Transport
 
 OUTSTANDING_MAX = 24
 """Unanswered requests. Answers are short (about 1 KiB), so all of them fit in socket buffers and neither end can block
@@ -68,15 +67,18 @@ class PeerClient:
         self.welcome: Welcome | None = None
 
     @classmethod
-    def connect(cls, target: Target, identity: Identity, peers: PeerSet, own_site_id: str, session: str) -> PeerClient:
-        """TCP, TLS with pins both ways, HELLO. Raises PeerUnreachable or PeerRefused."""
-        context = client_context(identity, peers, target.site_id)
+    def connect(
+        cls, target: Target, transport: Transport, peers: PeerSet, own_site_id: str, session: str
+    ) -> PeerClient:
+        """A proven stream to that very site, then HELLO. Raises PeerUnreachable or PeerRefused."""
         try:
-            raw = socket.create_connection((target.address, target.port), timeout=IDLE_SECONDS)
+            stream = transport.connect(target.address, target.port, IDLE_SECONDS)
         except OSError as exc:
             raise_transport(exc)
-        client = cls(Link(_handshake(raw, context, peers, target.site_id), REPLIES))
+        client = cls(Link(stream, REPLIES))
         try:
+            if identify(stream.certificate(), peers)[0] != target.site_id:
+                raise PeerRefused("another paired site answers at this address; correct the remote site's address")
             client._hello(own_site_id, session, target.site_id)
         except BaseException:
             client.close()
@@ -141,22 +143,6 @@ class PeerClient:
 
     def close(self) -> None:
         self.link.close()
-
-
-def _handshake(raw: socket.socket, context: ssl.SSLContext, peers: PeerSet, site_id: str) -> ssl.SSLSocket:
-    try:
-        tune(raw)
-        connection = context.wrap_socket(raw)
-    except OSError as exc:
-        raw.close()
-        raise_transport(exc)
-    try:
-        if identify(connection, peers)[0] != site_id:
-            raise PeerRefused("another paired site answers at this address; correct the remote site's address")
-    except PeerRefused:
-        connection.close()
-        raise
-    return connection
 
 
 def _refusal(error: Error) -> Exception:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, TypeVar
 
+from stargate.clock import Clock
 from stargate.errors import PeerError, PeerProtocol, PeerRefused, PeerUnreachable, StargateError
 from stargate.peer import wire
 from stargate.peer.frame import HASHES_MAX, PUT_BYTES_MAX
@@ -28,7 +28,7 @@ class Conversation:
     """State of one connection; everything it keeps is bounded by one frame and one BEGIN."""
 
     def __init__(
-        self, link: Link, ingest: Ingest, peers: PeerSet, *, own_site_id: str, site_id: str, der: bytes
+        self, link: Link, ingest: Ingest, peers: PeerSet, *, own_site_id: str, site_id: str, der: bytes, clock: Clock
     ) -> None:
         self._link = link
         self._ingest = ingest
@@ -36,6 +36,7 @@ class Conversation:
         self._own_site_id = own_site_id
         self._site_id = site_id
         self._der = der
+        self._clock = clock
         self._session: str | None = None
         self._begin: wire.Begin | None = None
         self._grant: Grant | None = None
@@ -77,14 +78,14 @@ class Conversation:
     def _patiently(self, worker: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         """Run `call` and say STATUS while it takes long, so that a slow disk is not mistaken for a dead site."""
         future = worker.submit(call)
-        started = time.monotonic()
+        started = self._clock.monotonic()
         while True:
             try:
                 return future.result(timeout=BEAT_SECONDS)
             except FutureTimeout:
                 if future.done():
                     raise
-                self._link.send(wire.Status(int(time.monotonic() - started)), 0)
+                self._link.send(wire.Status(int(self._clock.monotonic() - started)), 0)
 
     def _answer(self, message: wire.Message) -> wire.Message:
         if isinstance(message, wire.Hello):

@@ -209,11 +209,10 @@ def _context(protocol: int, identity: Identity, trusted: list[str]) -> ssl.SSLCo
     return context
 
 
-def identify(connection: ssl.SSLSocket, peers: PeerSet) -> tuple[str, bytes]:
-    """Site id and DER of the other end after the handshake; raises PeerRefused unless that very certificate is pinned
-    now.
+def identify(der: bytes | None, peers: PeerSet) -> tuple[str, bytes]:
+    """Site id and DER of the other end, which proved `der` in the handshake (None: nothing); raises PeerRefused unless
+    that very certificate is pinned now.
     """
-    der = connection.getpeercert(binary_form=True)
     site_id = peers.site_of(der) if der else None
     if der is None or site_id is None:
         raise PeerRefused("the other end is not a paired site; pair the sites first")

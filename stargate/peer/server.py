@@ -5,21 +5,22 @@ handshake.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import socket
-import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
+from stargate.clock import Clock
 from stargate.errors import StargateError
 from stargate.peer.conversation import Conversation
 from stargate.peer.frame import REQUESTS
-from stargate.peer.identity import Identity, PeerSet, identify, server_context
+from stargate.peer.identity import PeerSet, identify
 from stargate.peer.ingest import Ingest
-from stargate.peer.link import Link, tune
+from stargate.peer.link import Link
+from stargate.transport import Listener, Stream
 
 log = logging.getLogger(__name__)
+S = TypeVar("S")
 
 HANDSHAKES_MAX = 32
 """Connections that have not proven who they are. One more closes the oldest of them, so that silence cannot keep peers
@@ -32,18 +33,18 @@ CONNECTIONS_PER_PEER_MAX = 4
 
 
 class PeerServer:
-    """Serves `ingest` to the paired sites. `listeners` are bound and listening; the server closes them."""
+    """Serves `ingest` to the paired sites. The server closes `listeners`."""
 
     def __init__(
-        self, listeners: Sequence[socket.socket], identity: Identity, peers: PeerSet, ingest: Ingest, *, site_id: str
+        self, listeners: Sequence[Listener], peers: PeerSet, ingest: Ingest, *, site_id: str, clock: Clock
     ) -> None:
         self._listeners = list(listeners)
-        self._identity = identity
         self._peers = peers
         self._ingest = ingest
         self._site_id = site_id
+        self._clock = clock
         self._lock = threading.Lock()
-        self._handshakes: dict[int, socket.socket] = {}
+        self._handshakes: dict[int, Stream] = {}
         self._links: dict[Link, str] = {}
         self._threads: set[threading.Thread] = set()
         self._stopping = threading.Event()
@@ -57,12 +58,10 @@ class PeerServer:
         """Close everything and wait for the threads; what was being received stays resumable."""
         self._stopping.set()
         for listener in self._listeners:
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
             listener.close()
         with self._lock:
-            for sock in self._handshakes.values():
-                _shut(sock)
+            for stream in self._handshakes.values():
+                stream.abort()
             for link in self._links:
                 link.abort()
             threads = list(self._threads)
@@ -74,75 +73,61 @@ class PeerServer:
         with self._lock:
             return sorted(self._links.values())
 
-    def _spawn(self, target: object, sock: socket.socket, name: str) -> None:
-        thread = threading.Thread(target=self._run, args=(target, sock), name=name, daemon=True)
+    def _spawn(self, target: Callable[[S], None], subject: S, name: str) -> None:
+        thread = threading.Thread(target=self._run, args=(target, subject), name=name, daemon=True)
         with self._lock:
             self._threads.add(thread)
         thread.start()
 
-    def _run(self, target: object, sock: socket.socket) -> None:
+    def _run(self, target: Callable[[S], None], subject: S) -> None:
         try:
-            target(sock)  # type: ignore[operator]
+            target(subject)
         except Exception:
             log.exception("peer thread failed")
         finally:
             with self._lock:
                 self._threads.discard(threading.current_thread())
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: Listener) -> None:
         while not self._stopping.is_set():
             try:
-                sock, _ = listener.accept()
+                stream = listener.accept()
             except OSError:
                 if self._stopping.wait(0.1):  # closed by stop(), or out of descriptors for a moment
                     return
                 continue
-            self._admit(sock)
+            self._admit(stream)
 
-    def _admit(self, sock: socket.socket) -> None:
+    def _admit(self, stream: Stream) -> None:
         with self._lock:
             if len(self._handshakes) >= HANDSHAKES_MAX:
-                _shut(self._handshakes.pop(next(iter(self._handshakes))))
-            self._handshakes[id(sock)] = sock
-        self._spawn(self._serve, sock, "peer-connection")
+                self._handshakes.pop(next(iter(self._handshakes))).abort()
+            self._handshakes[id(stream)] = stream
+        self._spawn(self._serve, stream, "peer-connection")
 
-    def _serve(self, sock: socket.socket) -> None:
+    def _serve(self, stream: Stream) -> None:
         try:
-            connection, site_id, der = self._prove(sock)
+            stream.handshake(HANDSHAKE_SECONDS)
+            site_id, der = identify(stream.certificate(), self._peers)
         except (OSError, StargateError) as exc:
-            log.info("peer connection refused: %s", exc)
+            log.info("connection from %s refused: %s", stream.address, exc)
+            stream.close()
             return
         finally:
             with self._lock:
-                self._handshakes.pop(id(sock), None)
-        link = Link(connection, REQUESTS)
+                self._handshakes.pop(id(stream), None)
+        link = Link(stream, REQUESTS)
         if not self._enter(link, site_id):
             link.close()
             return
         try:
-            Conversation(link, self._ingest, self._peers, own_site_id=self._site_id, site_id=site_id, der=der).run()
+            Conversation(
+                link, self._ingest, self._peers, own_site_id=self._site_id, site_id=site_id, der=der, clock=self._clock
+            ).run()
         finally:
             with self._lock:
                 self._links.pop(link, None)
             link.close()
-
-    def _prove(self, sock: socket.socket) -> tuple[ssl.SSLSocket, str, bytes]:
-        """TLS and pin within HANDSHAKE_SECONDS; the socket is closed when it fails."""
-        try:
-            tune(sock)
-            sock.settimeout(HANDSHAKE_SECONDS)
-            context = server_context(self._identity, self._peers)
-            connection = context.wrap_socket(sock, server_side=True)
-        except OSError:
-            sock.close()
-            raise
-        try:
-            site_id, der = identify(connection, self._peers)
-            tune(connection)
-        except (OSError, StargateError):
-            connection.close()
-            raise
-        return connection, site_id, der
 
     def _enter(self, link: Link, site_id: str) -> bool:
         with self._lock:
@@ -152,8 +137,3 @@ class PeerServer:
                 return False
             self._links[link] = site_id
             return True
-
-
-def _shut(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)

@@ -12,17 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from stargate.clock import Clock, SystemClock
+from stargate.clock import Clock
 from stargate.errors import InvalidArgument, PeerProtocol, StargateError
 from stargate.peer.client import PeerClient, Target
 from stargate.peer.codec import Packer
 from stargate.peer.frame import MANIFEST_BYTES_MAX, MEMBERS_MAX
-from stargate.peer.identity import Identity, PeerSet
+from stargate.peer.identity import PeerSet
 from stargate.peer.outbox import Cancelled, Counters, Gate, Outbox
 from stargate.peer.sender import Sender
 from stargate.peer.store_iface import SyncStore
 from stargate.peer.walk import Version
 from stargate.peer.wire import Begin, Begun, Member, Publish, Published
+from stargate.transport import Transport
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +48,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class SyncStatus:
-    """As `sync_status` of the control API. Bytes are guest bytes, except `wire_bytes`: what the kernel moved both ways
-    on the job's sockets, TLS included. `chunks_total` are the chunks changed against the base (all that hold data,
-    without one); `chunks_deduplicated` those of them that did not travel because the peer had them. `error` is {code,
-    message}.
+    """As `sync_status` of the control API. Bytes are guest bytes, except `wire_bytes`: what the transport moved both
+    ways on the job's connections, TLS included. `chunks_total` are the chunks changed against the base (all that hold
+    data, without one); `chunks_deduplicated` those of them that did not travel because the peer had them. `error` is
+    {code, message}.
     """
 
     phase: Phase
@@ -75,20 +76,20 @@ class SyncJob:
         order: Order,
         store: SyncStore,
         target: Target,
-        identity: Identity,
+        transport: Transport,
         peers: PeerSet,
         *,
         own_site_id: str,
+        clock: Clock,
         rate: Callable[[], int | None] | None = None,
-        clock: Clock | None = None,
     ) -> None:
         self._order = order
         self._store = store
         self._target = target
-        self._identity = identity
+        self._transport = transport
         self._peers = peers
         self._own_site_id = own_site_id
-        self._gate = Gate(clock or SystemClock(), rate)
+        self._gate = Gate(clock, rate)
         self._lock = threading.Lock()
         self._client: PeerClient | None = None
         self._thread: threading.Thread | None = None
@@ -164,7 +165,7 @@ class SyncJob:
         versions = self._versions()
         if self._gate.cancelled.is_set():
             raise Cancelled
-        client = PeerClient.connect(self._target, self._identity, self._peers, self._own_site_id, self._order.session)
+        client = PeerClient.connect(self._target, self._transport, self._peers, self._own_site_id, self._order.session)
         with self._lock:
             self._client = client
         try:

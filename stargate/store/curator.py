@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 
+from stargate.clock import Clock
 from stargate.errors import StargateError, Unavailable
 from stargate.store.hub import CatalogHub
 from stargate.store.sweep import Sweeper
@@ -24,12 +24,15 @@ SHARE = 20
 class Curator(threading.Thread):
     """Scans and sweeps when the set of versions changed since the last run."""
 
-    def __init__(self, hub: CatalogHub, sweeper: Sweeper, stopped: threading.Event, pause_seconds: float) -> None:
+    def __init__(
+        self, hub: CatalogHub, sweeper: Sweeper, stopped: threading.Event, pause_seconds: float, clock: Clock
+    ) -> None:
         super().__init__(name="curator", daemon=True)
         self._hub = hub
         self._sweeper = sweeper
         self._stopped = stopped
         self._pause_seconds = pause_seconds
+        self._clock = clock
 
     def run(self) -> None:
         seen: frozenset[str] | None = None
@@ -38,10 +41,10 @@ class Curator(threading.Thread):
             now = self._versions()
             if now == seen:
                 continue
-            began = time.monotonic()
+            began = self._clock.monotonic()
             if self._turn():
                 seen = now
-            pause = max(self._pause_seconds, SHARE * (time.monotonic() - began))
+            pause = max(self._pause_seconds, SHARE * (self._clock.monotonic() - began))
 
     def _versions(self) -> frozenset[str]:
         with self._hub.lock:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -64,13 +63,13 @@ class StoreOrders(Orders):
     def rooted(self, snapshot: str, timeout_seconds: float) -> Snapshot:
         """Wait until the drain has passed the snapshot's marker and its epochs are folded. Raises Unavailable,
         NotFound."""
-        deadline = time.monotonic() + min(timeout_seconds, 3600.0)
+        deadline = self._clock.monotonic() + min(timeout_seconds, 3600.0)
         with self._worker.urgent(), self._hub.changed:
             while True:
                 found = self._hub.state.snapshots.get(snapshot)
                 if found is not None and self._hub.state.snapshot_state(found) == "rooted":
                     return found
-                left = deadline - time.monotonic()
+                left = deadline - self._clock.monotonic()
                 if left <= 0:
                     break
                 self._hub.changed.wait(min(left, 1.0))

@@ -9,7 +9,6 @@ the peer what had already arrived.
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from stargate.catalog.state import Peer as CatalogPeer
 from stargate.catalog.state import Snapshot
+from stargate.clock import Clock
 from stargate.errors import NotFound, StargateError, Unavailable
 from stargate.extents.store import ExtentStore
 from stargate.peer.client import Target
@@ -27,6 +27,7 @@ from stargate.peer.sync import Order, SyncJob
 from stargate.peer.wire import Member
 from stargate.store.grants import CatalogGrants
 from stargate.store.hub import CatalogHub
+from stargate.transport import TcpTransport
 
 log = logging.getLogger(__name__)
 
@@ -92,11 +93,12 @@ class _Job:
 class Outgoing:
     """Sync jobs by id."""
 
-    def __init__(self, hub: CatalogHub, extents: ExtentStore, identity_dir: Path, site_id: str) -> None:
+    def __init__(self, hub: CatalogHub, extents: ExtentStore, identity_dir: Path, site_id: str, clock: Clock) -> None:
         self._hub = hub
         self.store = extents
         self._identity_dir = identity_dir
         self.site_id = site_id
+        self.clock = clock
         self.peers = Pins()
         self.peers.reload(hub.state.peers)
         self._jobs: dict[str, _Job] = {}
@@ -138,7 +140,8 @@ class Outgoing:
                 compress=compress,
             )
             target = Target(address, port, site_id)
-            return SyncJob(order, self.store, target, self.identity(), self.peers, own_site_id=self.site_id)
+            transport = TcpTransport.mutual_tls(self.identity(), self.peers, site_id=site_id)
+            return SyncJob(order, self.store, target, transport, self.peers, own_site_id=self.site_id, clock=self.clock)
 
         with self._lock:
             running = self._jobs.get(job)
@@ -205,15 +208,19 @@ class PeerPort:
     def _open(self) -> None:
         while not self._stopped.is_set():
             try:
-                identity = self._outgoing.identity()
-                listener = socket.create_server((self._address, self._port))
+                transport = TcpTransport.mutual_tls(self._outgoing.identity(), self._outgoing.peers)
+                listener = transport.listen(self._address, self._port)
             except (Unavailable, OSError) as exc:
                 log.info("peer port not open yet: %s", exc)
                 self._stopped.wait(1.0)
                 continue
             ingest = StoreIngest(self._outgoing.store, self._grants)
             self._server = PeerServer(
-                [listener], identity, self._outgoing.peers, ingest, site_id=self._outgoing.site_id
+                [listener],
+                self._outgoing.peers,
+                ingest,
+                site_id=self._outgoing.site_id,
+                clock=self._outgoing.clock,
             )
             self._server.start()
             log.info("peer port open at %s:%d", self._address, self._port)

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import random
-import socket
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from stargate.clock import SystemClock
 from stargate.errors import PeerRefused
 from stargate.extents.index import Index, LmdbIndex, MemoryIndex
 from stargate.extents.store import ExtentStore
@@ -22,6 +22,7 @@ from stargate.peer.ingest import Grant, StoreIngest
 from stargate.peer.server import PeerServer
 from stargate.peer.sync import Order, SyncJob
 from stargate.peer.wire import Item, Member, Scope
+from stargate.transport import TcpTransport
 from stargate.units import CHUNK_BYTES, GiB
 
 
@@ -82,13 +83,12 @@ class Site:
 def make_site(folder: Path, index: Index | None = None) -> Site:
     identity = create_identity(folder / "identity", folder.name)
     store = ExtentStore(OsDisk(folder / "store"), index or MemoryIndex(), writable=True)
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
     site_id, peers, book = str(uuid.uuid4()), PeerSet(), Book()
+    listener = TcpTransport.mutual_tls(identity, peers).listen("127.0.0.1", 0)
     ingest = CountingIngest(store, book)
-    server = PeerServer([listener], identity, peers, ingest, site_id=site_id)
+    server = PeerServer([listener], peers, ingest, site_id=site_id, clock=SystemClock())
     server.start()
-    return Site(site_id, identity, store, peers, book, ingest, server, port)
+    return Site(site_id, identity, store, peers, book, ingest, server, listener.port)
 
 
 def lmdb_site(folder: Path) -> Site:
@@ -131,7 +131,12 @@ def order(members: Sequence[Member], **more: Any) -> Order:
 
 def job(source: Site, target: Site, what: Order, *, port: int | None = None, **more: Any) -> SyncJob:
     where = Target("127.0.0.1", port or target.port, target.site_id)
-    return SyncJob(what, source.store, where, source.identity, source.peers, own_site_id=source.site_id, **more)
+    fields: dict[str, Any] = {"own_site_id": source.site_id, "clock": SystemClock(), **more}
+    return SyncJob(what, source.store, where, to_site(source, target.site_id), source.peers, **fields)
+
+
+def to_site(source: Site, site_id: str) -> TcpTransport:
+    return TcpTransport.mutual_tls(source.identity, source.peers, site_id=site_id)
 
 
 def granted(source: Site, target: Site, what: Order, *, port: int | None = None, **more: Any) -> SyncJob:

@@ -24,14 +24,15 @@ from stargate.peer.frame import HEADER, HEADER_BYTES, REPLIES, Type, frame, pars
 from stargate.peer.identity import Peer, PeerSet, client_context, create_identity
 from stargate.peer.wire import Begin, Begun, Have, HaveReply, Item, Member, Ping, Pong, Publish, Published, Put, PutAck
 from stargate.units import CHUNK_BYTES, MiB
-from tests.peer.sites import Site, granted, job, member, noise, order, same_bytes, version
+from tests.peer.sites import Site, granted, job, member, noise, order, same_bytes, to_site, version
 
 SESSION = str(uuid.uuid4())
 SNAPSHOT = str(uuid.uuid4())
 
 
 def connect(a: Site, b: Site, session: str = SESSION) -> PeerClient:
-    return PeerClient.connect(Target("127.0.0.1", b.port, b.site_id), a.identity, a.peers, a.site_id, session)
+    target = Target("127.0.0.1", b.port, b.site_id)
+    return PeerClient.connect(target, to_site(a, b.site_id), a.peers, a.site_id, session)
 
 
 def begin(members: tuple[Member, ...] = (), manifest: bytes = b"{}") -> Begin:

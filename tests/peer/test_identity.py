@@ -35,7 +35,7 @@ def meet(server: Identity, server_peers: PeerSet, client: Identity, client_peers
             left.settimeout(10)
             try:
                 with server_context(server, server_peers).wrap_socket(left, server_side=True) as tls:
-                    found[0] = identify(tls, server_peers)[0]
+                    found[0] = identify(tls.getpeercert(binary_form=True), server_peers)[0]
                     tls.sendall(b"!")
             except (ssl.SSLError, OSError, PeerRefused) as exc:
                 found[0] = exc
@@ -46,7 +46,7 @@ def meet(server: Identity, server_peers: PeerSet, client: Identity, client_peers
         with right:
             right.settimeout(10)
             with client_context(client, client_peers, "server").wrap_socket(right) as tls:
-                seen: object = identify(tls, client_peers)[0]
+                seen: object = identify(tls.getpeercert(binary_form=True), client_peers)[0]
                 if tls.recv(1) != b"!":
                     seen = EOFError()
     except (ssl.SSLError, OSError, PeerRefused) as exc:
@@ -116,7 +116,7 @@ def test_it_forgets_a_removed_peer_even_between_handshake_and_question(sites: tu
     )
     thread.start()
     with context.wrap_socket(left, server_side=True) as tls, pytest.raises(PeerRefused):
-        identify(tls, peers)
+        identify(tls.getpeercert(binary_form=True), peers)
     thread.join()
 
 
