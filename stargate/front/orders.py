@@ -339,6 +339,8 @@ class FrontOrders(Orders):
             self._check_term(term)
             targets = self._disks(list(disks.values()))
             members = {target: self._member(snapshot, source) for source, target in disks.items()}
+            if any(d.chunk_bytes != members[d.vdisk].chunk_bytes for d in targets):
+                raise InvalidArgument("the snapshot's disk has another chunk size; clone it instead")
             writers = self._exports.writers([d.vdisk for d in targets])
             if writers and not disconnect_writers:
                 raise WriterConnected(

@@ -66,6 +66,10 @@ class _Job:
         except StargateError as exc:
             self._error = {"code": exc.code, "message": exc.message}
             return
+        except Exception as exc:
+            log.exception("a replication could not be begun")
+            self._error = {"code": "internal", "message": f"the engine failed internally ({type(exc).__name__})"}
+            return
         self._sync = sync
         if self._cancelled:
             sync.cancel()

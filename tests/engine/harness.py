@@ -2,7 +2,8 @@
 """The real engine without threads, sockets or files: front, line and store over a `MemDisk`, one step at a time.
 
 `Site` holds the parts, `Model` what must be readable. A crash gives any state that a power cut may leave; after it
-the engine must hold a prefix of what was ordered that contains everything made durable, for all disks and snapshots at once.
+the engine must hold a prefix of what was ordered that contains everything made durable, for all disks and snapshots
+at once.
 """
 
 from __future__ import annotations

@@ -32,7 +32,12 @@ class Prepared:
         front.orders.do_vdisk_create(self.name, SIZE, self.name, "active", None, None)
         self.model.disks[self.name] = Image(SIZE)
         for turn in range(3):
-            for offset, length in ((0, 64 * KiB), (100 * KiB, 20 * KiB), (200 * KiB + turn * 4096, 4096), (300 * KiB, 30)):
+            for offset, length in (
+                (0, 64 * KiB),
+                (100 * KiB, 20 * KiB),
+                (200 * KiB + turn * 4096, 4096),
+                (300 * KiB, 30),
+            ):
                 self.write(offset, bytes([turn + 1]) * length)
             front.exports.lookup(self.name).zero(4096 * turn, 4096, True)
             front.exports.commit()
