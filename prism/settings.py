@@ -51,6 +51,8 @@ def _database() -> dict[str, Any]:
 
 SECRET_KEY = _secret_key()
 DEBUG = os.environ.get("PRISM_DEBUG") == "1"
+# Set by the runtime for the one worker of a site that it keeps itself.
+PRISM_ONLY_WORKER = os.environ.get("PRISM_ONLY_WORKER") == "1"
 # Reached by loopback names, addresses and whatever LISTEN says; the certificate, not the Host header, names a site.
 ALLOWED_HOSTS = os.environ.get("PRISM_ALLOWED_HOSTS", "*").split(",")
 

@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
-from celery import shared_task
+from typing import Any
 
+from celery import shared_task
+from celery.signals import worker_ready
+from django.conf import settings
+
+from replication.cerebro import takeover
 from replication.constants import TRANSFER_QUEUE, TRANSFER_TASK
 from replication.services import transfer
 
@@ -13,3 +18,10 @@ from replication.services import transfer
 def replicate(replication_uuid: str) -> None:
     """Serve the lane of a replication. Delivered twice or late it finds nothing to do."""
     transfer.run(replication_uuid)
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def _take_over(**_kwargs: Any) -> None:
+    """After a crash of the site its work goes on at once; with several workers silence has to tell who died."""
+    if settings.PRISM_ONLY_WORKER:
+        takeover.take_over()

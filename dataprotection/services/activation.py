@@ -117,6 +117,8 @@ def _activate_from(task: Task, domain: ProtectionDomain, term: int | None, actor
             term=term,
             actor=actor,
         )
+    except tasks.PASSING:
+        raise
     except (Refused, StargateError, Snapshot.DoesNotExist) as error:
         domain.refresh_from_db()
         if domain.phase == Phase.ACTIVATING:
@@ -186,6 +188,8 @@ def _deactivate(task: Task, domain: ProtectionDomain, term: int | None, actor: A
         if keys and taking.has_members(domain):
             _keep_state(task, domain, term, actor)
         handover.take_down(domain, Event.DEACTIVATED, actor=actor, reason="deactivated by an operator")
+    except tasks.PASSING:
+        raise
     except (Refused, StargateError) as error:
         if keys:
             engine().set_role(keys, "active", reason="", term=term)

@@ -40,7 +40,7 @@ from replication.exceptions import PeerRefused, PeerUnreachable
 from replication.models import RemoteSite, Replication
 from replication.rpc import client
 from replication.states import ReplicationState
-from stargate.errors import StargateError
+from stargate.errors import StaleTerm, StargateError
 
 HAND_OVER_TIMEOUT_SECONDS = 60.0
 KIND = "domain.migrate"
@@ -99,13 +99,18 @@ def check_target(domain: ProtectionDomain, site: RemoteSite) -> None:
 
 def run(task_uuid: str, *, term: int | None, baton: int | None = None) -> int | None:
     """One turn of the task: as many steps as can be made now. Returns the baton when it must be called again."""
+    replaced = False
     with tasks.running(task_uuid, baton=baton) as task:
         if task is None:
             return None
         domain = ProtectionDomain.objects.get(pk=task.object_id)
-        with phases.only_one(domain.uuid):
-            _turn(task, domain, term)
-    return None if task.finished else task.attempts
+        try:
+            with phases.only_one(domain.uuid):
+                _turn(task, domain, term)
+        except StaleTerm:
+            replaced = True  # the message of an older leader: the new one sends its own
+            raise
+    return None if task.finished or replaced else task.attempts
 
 
 def _turn(task: Task, domain: ProtectionDomain, term: int | None) -> None:
@@ -121,6 +126,8 @@ def _turn(task: Task, domain: ProtectionDomain, term: int | None) -> None:
     try:
         while task.phase != "HAND_OVER":
             _before_hand_over(task, domain, site, term, actor)
+    except tasks.PASSING:
+        raise
     except (Refused, StargateError) as error:
         _give_up(task, domain, Event.MIGRATE_FAILED, f"{error}", term, actor)
         raise

@@ -134,9 +134,11 @@ def _django(layout: Layout, config: SiteConfig, environment: dict[str, str]) -> 
         options += ["--without-mingle", "--hostname", f"worker@{config.name}"]
         return _ours([sys.executable, "-m", "celery", "-A", "prism.celery", "worker", *options])
 
+    # The only worker of the site; what a dead one left was ended before. See `replication.cerebro.takeover`.
+    only_worker = {**environment, "PRISM_ONLY_WORKER": "1"}
     web, control = config.ports["web"], config.ports["control"]
     return [
-        ChildSpec("worker", 1, prepare_worker, ready_file.exists, environment, stop_seconds=30.0),
+        ChildSpec("worker", 1, prepare_worker, ready_file.exists, only_worker, stop_seconds=30.0),
         ChildSpec(
             "cerebro",
             1,

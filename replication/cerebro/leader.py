@@ -133,7 +133,7 @@ def tick(now: datetime, rhythm: Rhythm | None = None) -> None:
     if rhythm.is_due("expiry", constants.EXPIRY_EVERY, now):
         for name, provider in registry.expiry_providers.items():
             _do(f"expiry of {name}", provider, now)
-    if rhythm.is_due("tasks", constants.REENQUEUE_AFTER, now):
+    if rhythm.is_due("tasks", constants.SWEEP_EVERY, now):
         _do("sending tasks again", resend_tasks, now)
     _do("the replication queue", queue.sweep, now)
     if rhythm.is_due("pins", constants.SWEEP_EVERY, now):

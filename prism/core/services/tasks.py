@@ -17,9 +17,11 @@ from prism.core.actor import Actor
 from prism.core.choices import TaskState
 from prism.core.exceptions import Conflict, Refused
 from prism.core.models import STALLED_AFTER, Task
-from stargate.errors import StargateError
+from stargate.errors import StaleTerm, StargateError, Unavailable
 
 OPEN = (TaskState.QUEUED, TaskState.RUNNING)
+PASSING = (Unavailable, StaleTerm)
+"""The engine is away for a moment, or a new leader took over: no answer to the order, so it is no failure either."""
 
 
 class NotYet(Exception):
@@ -142,6 +144,12 @@ def stalled() -> QuerySet[Task]:
     return Task.objects.filter(state=TaskState.RUNNING, heartbeat_at__lt=timezone.now() - STALLED_AFTER)
 
 
+def orphan(task: Task) -> None:
+    """No worker is on it any more: whoever comes next may claim it. A finished task stays as it is."""
+    long_ago = timezone.now() - 2 * STALLED_AFTER
+    Task.objects.filter(pk=task.pk, state=TaskState.RUNNING).update(heartbeat_at=long_ago)
+
+
 @contextmanager
 def running(task_uuid: uuid.UUID | str, *, baton: int | None = None) -> Iterator[Task | None]:
     """Claim the task for the body and finish it: succeeded, or failed with the operator's sentence.
@@ -157,6 +165,10 @@ def running(task_uuid: uuid.UUID | str, *, baton: int | None = None) -> Iterator
         yield task
     except NotYet as waiting:
         progress(task, message=str(waiting) or None)
+    except PASSING as passing:
+        # Every task can be repeated: the leader sends it again, with its own term.
+        progress(task, message=f"{passing} It is tried again.")
+        orphan(task)
     except (Refused, StargateError) as error:
         next_step = getattr(error, "next_step", "")
         fail(task, f"{error} {next_step}".strip())
