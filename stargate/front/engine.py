@@ -20,6 +20,7 @@ from stargate.content import EpochContent
 from stargate.errors import LogFull, StargateError
 from stargate.front.layers import POSITION_SHIFT, Kind, Layer, Layers, Piece, place_run, plan
 from stargate.fs.disk import Buffer
+from stargate.nbd.exports import HOLD
 from stargate.oplog.format import WRITE, ZERO, Append, Appended
 from stargate.oplog.log import OpLog
 from stargate.units import BLOCK_BYTES, MiB
@@ -159,9 +160,9 @@ class Pacer:
         self._free_at = max(self._free_at, now) + written_bytes / rate
 
     def delay(self) -> float:
-        """Seconds for which writers should not be read from."""
+        """Seconds for which writers should not be read from; HOLD: until the drain made room."""
         if self._log.used_bytes >= PACE_STOP * self._log.cap_bytes:
-            return 0.02
+            return HOLD
         return max(0.0, self._free_at - self._clock.monotonic()) if self._free_at else 0.0
 
 

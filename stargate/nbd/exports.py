@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol, TypeAlias
 
 from stargate.errors import StargateError
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
+
+HOLD = inf
+"""What `Export.pace` says while there is no room for writes at all."""
 
 
 @dataclass(slots=True, eq=False)
@@ -68,7 +72,8 @@ class Export(Protocol):
         """(length, STATE_HOLE | STATE_ZERO) in order, from `offset`; may be shorter than asked, never empty."""
 
     def pace(self) -> float:
-        """Seconds for which a connection that just wrote here should not be read from; 0.0 normally."""
+        """Seconds for which a connection that just wrote here should not be read from; 0.0 normally. HOLD: until it is
+        no longer said."""
 
 
 class Exports(Protocol):

@@ -23,7 +23,7 @@ from stargate.errors import InvalidArgument, StargateError
 from stargate.nbd import listen, requests
 from stargate.nbd.connection import BACKLOG_BYTES, BufferPool, Connection
 from stargate.nbd.durability import OK, DurabilityQueue
-from stargate.nbd.exports import ConnInfo, Exports
+from stargate.nbd.exports import HOLD, ConnInfo, Exports
 from stargate.nbd.negotiate import Handshake
 from stargate.nbd.poll import EVENTS, SpinningPoll
 from stargate.nbd.stage import stage
@@ -34,6 +34,8 @@ HANDSHAKES = 100
 CLOSE_SECONDS = 5.0
 """How long a disconnected client may take to read its last replies."""
 PACE_SECONDS_MAX = 1.0
+HOLD_SECONDS = 0.02
+"""How often an export that said HOLD is asked again."""
 
 
 log = logging.getLogger(__name__)
@@ -358,6 +360,9 @@ class NbdServer:
     def _on_time(self) -> None:
         now = self._clock.monotonic()
         for conn in [conn for conn in self._paced.values() if conn.resume_at <= now]:
+            if conn.export is not None and conn.export.pace() == HOLD and not conn.closing:
+                conn.resume_at = now + HOLD_SECONDS
+                continue
             del self._paced[conn.fd]
             conn.resume_at = 0.0
             self._settle(conn)
