@@ -104,15 +104,14 @@ class OsFile:
     def _finish(self, buffers: Sequence[Buffer], offset: int, done: int, total: int) -> int:
         """The rest after a short write (a signal, or the last bytes before a full disk) or a long vector."""
         rest = [memoryview(b).cast("B") for b in buffers]
-        written = done
+        first, skip, written = 0, done, done
         while written < total:
-            skip = done
-            while skip and skip >= len(rest[0]):
-                skip -= len(rest.pop(0))
-            if skip:
-                rest[0] = rest[0][skip:]
-            done = os.pwritev(self._fd, rest[:IOV_MAX], offset + written)
-            written += done
+            while skip >= len(rest[first]):
+                skip -= len(rest[first])
+                first += 1
+            rest[first] = rest[first][skip:]
+            skip = os.pwritev(self._fd, rest[first : first + IOV_MAX], offset + written)
+            written += skip
         return total
 
     def fdatasync(self) -> None:
