@@ -73,9 +73,11 @@ def run_overwrite(task_uuid: str, *, term: int | None) -> None:
             ) as detail,
             phases.only_one(_active_domain(snapshot).uuid),
         ):
-            found, entries = _chosen(snapshot, task.arguments["entities"])
+            found = manifest.read(snapshot.manifest)
+            entries = found.chosen(task.arguments["entities"])
             domain = _active_domain(snapshot)
             with _exports_up_afterwards(entries, term):
+                _refuse_expired(snapshot)  # in here: an earlier, interrupted run may have taken the exports down
                 if task.arguments["disconnect_writers"]:
                     _fence(entries, term)
                 tasks.progress(task, phase="SAFETY")

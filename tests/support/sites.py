@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -12,15 +13,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from prism.layout import Layout
-from prism.runtime.children import ROOT, web_answers
+from prism.runtime.children import ROOT, site_environment, web_answers
 from prism.runtime.procinfo import ProcessId, identify, wait_gone
 from stargate.control.client import Engine
 from stargate.nbd.client import NbdClient
+from stargate.nbd.link import NbdError
 from stargate.units import MiB
 from tests.support.api import Api
 
@@ -108,6 +111,27 @@ class Site:
         assert not left, f"kill -9 left {left}"
         self._up = None
 
+    def manage(self, *arguments: str) -> str:
+        """A management command of the running site; returns what it printed."""
+        config = self.layout.load()
+        assert config is not None
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "manage.py"), *arguments],
+            env=site_environment(self.layout, config),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def expire_at(self, when: datetime) -> None:
+        """The leader's clean-up as of `when`: the clock that tests inject."""
+        call = "from dataprotection.services import leading, fencing; from datetime import datetime; "
+        call += f"leading.run_expiry(datetime.fromisoformat({when.isoformat()!r}), term=fencing.current_term())"
+        self.manage("shell", "-c", call)
+
     def stop(self) -> None:
         """As Ctrl-C. A site that is not running is no error."""
         process, self._up = self._up, None
@@ -153,6 +177,15 @@ class Site:
             for at in range(0, client.size_bytes, READ_BYTES):
                 digest.update(client.read(at, min(READ_BYTES, client.size_bytes - at)))
         return digest.hexdigest()
+
+    def writable(self, exports: Iterable[str]) -> list[str]:
+        """Those of `exports` that take writes here now, sorted."""
+        found = []
+        for export in exports:
+            with contextlib.suppress(NbdError, OSError), self.open(export) as guest:
+                if not guest.read_only:
+                    found.append(export)
+        return sorted(found)
 
     # Looking
 
