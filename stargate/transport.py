@@ -64,7 +64,9 @@ class Stream(Protocol):
         ...
 
     def end_sending(self) -> None:
-        """The other end reads what was sent, then the end. Receiving goes on."""
+        """The other end reads what was sent, then the end. What it has under way is still received; under TLS it can
+        send nothing once it has met the end.
+        """
         ...
 
     def abort(self) -> None:
