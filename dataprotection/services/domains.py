@@ -8,7 +8,7 @@ from dataprotection.services import gating, naming
 from dataprotection.states import STABLE, Phase
 from prism.core.actor import Actor
 from prism.core.exceptions import Conflict, InvalidInput
-from prism.core.services import audit, events
+from prism.core.services import alerts, audit, events
 
 TYPE = "protection_domain"
 MIN_SNAPSHOTS_MAX = 1000
@@ -66,6 +66,7 @@ def delete(domain: ProtectionDomain, *, actor: Actor) -> ProtectionDomain:
         domain.groups.all().delete()
         ProtectionDomain.objects.filter(pk=domain.pk).update(marked_for_removal=True, whole_container=None)
         domain.refresh_from_db()
+        alerts.forget(TYPE, domain.pk)
         happened(domain, "protection_domain_deleted", f"The protection domain {domain.name} was deleted.")
     return domain
 

@@ -26,6 +26,8 @@ class ManifestEntity:
     size_bytes: int
     disks: int
     group: str = ""
+    images: tuple[tuple[str, int], ...] = ()
+    """Uuid and size of each disk."""
 
     @property
     def type_label(self) -> str:
@@ -53,7 +55,18 @@ def _entity(raw: dict[str, Any], group: str) -> ManifestEntity | None:
         return None
     disks = _dicts(raw.get("disks"))
     sizes = [disk["size_bytes"] for disk in disks if isinstance(disk.get("size_bytes"), int)]
-    return ManifestEntity(key, str(raw.get("type", "")), str(raw.get("name", ""))[:1024], sum(sizes), len(disks), group)
+    name = str(raw.get("name", ""))[:1024]
+    return ManifestEntity(key, str(raw.get("type", "")), name, sum(sizes), len(disks), group, _images(disks))
+
+
+def _images(disks: list[dict[str, Any]]) -> tuple[tuple[str, int], ...]:
+    found = []
+    for disk in disks:
+        try:
+            found.append((str(UUID(str(disk.get("uuid")))), int(disk.get("size_bytes") or 0)))
+        except (TypeError, ValueError):
+            continue
+    return tuple(found)
 
 
 def _group_names(manifest: dict[str, Any]) -> dict[str, str]:

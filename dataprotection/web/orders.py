@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 from uuid import UUID
 
@@ -20,10 +20,11 @@ from dataprotection.services import migrate as migrate_services
 from dataprotection.services import snapshots as snapshot_services
 from dataprotection.web.panes import snapshots_of
 from dataprotection.web.reasons import migrate_targets
+from dataprotection.web.schedule_forms import moment_field, zone_name
 from prism.core.models import Task
 from prism.webkit.access import operator
 from prism.webkit.orders import Done, actor_of, order_page, posted
-from prism.webkit.times import relative
+from prism.webkit.times import absolute, relative, zone_of
 from replication.models import RemoteSite
 
 HOUR, DAY = 3600, 86400
@@ -38,6 +39,9 @@ RETENTIONS = [
     (str(90 * DAY), "90 days"),
     (str(365 * DAY), "1 year"),
 ]
+CUSTOM = "custom"
+CUSTOM_CHOICE = (CUSTOM, "Custom ...")
+UNITS = [(str(HOUR), "hours"), (str(DAY), "days"), (str(7 * DAY), "weeks")]
 
 
 def paired_sites() -> list[RemoteSite]:
@@ -59,18 +63,25 @@ def task_url(task: Task | None, default: str) -> str:
 
 
 class TakeSnapshotForm(forms.Form):
+    use_required_attribute = False  # the fields below "Custom" count only when it is chosen
+
     local = forms.BooleanField(label="LOCAL", required=False, initial=True)
     sites = forms.MultipleChoiceField(label="REMOTE SITES", required=False, widget=forms.CheckboxSelectMultiple)
-    start = forms.ChoiceField(label="REPLICATION START TIME", choices=STARTS, required=False)
-    retention = forms.ChoiceField(label="RETENTION TIME", choices=RETENTIONS, required=False)
+    start = forms.ChoiceField(label="REPLICATION START TIME", choices=[*STARTS, CUSTOM_CHOICE], required=False)
+    start_at = moment_field("Start on")
+    retention = forms.ChoiceField(label="RETENTION TIME", choices=[*RETENTIONS, CUSTOM_CHOICE], required=False)
+    keep_count = forms.IntegerField(label="Keep for", min_value=1, max_value=100_000, required=False)
+    keep_unit = forms.ChoiceField(label="Unit", choices=UNITS, required=False, initial=str(DAY))
     app_consistent = forms.BooleanField(
         label="Create application consistent snapshot",
         required=False,
         help_text="Stored as your wish; without guest tools the snapshot is crash consistent and an alert says so.",
     )
 
-    def __init__(self, *args: Any, sites: list[RemoteSite], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, sites: list[RemoteSite], zone: tzinfo, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.zone = zone
+        self.fields["start_at"].help_text = f"In the time zone {zone_name(zone)}."
         field = self.fields["sites"]
         if isinstance(field, forms.MultipleChoiceField):
             field.choices = [(str(site.pk), site.name) for site in sites]
@@ -79,7 +90,34 @@ class TakeSnapshotForm(forms.Form):
         data = super().clean() or self.cleaned_data
         if not data.get("local") and not data.get("sites"):
             self.add_error("local", "Tick LOCAL or a remote site.")
+        self._check_custom(data)
         return data
+
+    def _check_custom(self, data: dict[str, Any]) -> None:
+        if data.get("start") == CUSTOM and "start_at" not in self.errors:
+            at = data["start_at"].replace(tzinfo=self.zone) if data.get("start_at") else None
+            if at is None or at <= timezone.now():
+                self.add_error("start_at", "Enter a time that lies ahead, or choose Now.")
+            data["start_at"] = at
+        if data.get("retention") == CUSTOM and "keep_count" not in self.errors and not data.get("keep_count"):
+            self.add_error("keep_count", "Enter how long it is kept, or choose No Expiration.")
+
+    @property
+    def run_at(self) -> datetime | None:
+        """When it starts, None for now; after `is_valid()`."""
+        chosen = self.cleaned_data["start"]
+        if chosen == CUSTOM:
+            at: datetime = self.cleaned_data["start_at"]
+            return at
+        return timezone.now() + timedelta(seconds=int(chosen)) if chosen else None
+
+    @property
+    def retention_seconds(self) -> int | None:
+        """How long it is kept, None without expiration; after `is_valid()`."""
+        chosen = self.cleaned_data["retention"]
+        if chosen == CUSTOM:
+            return int(self.cleaned_data["keep_count"]) * int(self.cleaned_data["keep_unit"] or DAY)
+        return int(chosen) if chosen else None
 
 
 @operator
@@ -90,13 +128,13 @@ def take_snapshot(request: HttpRequest, uuid: UUID) -> HttpResponse:
 
     def order(data: dict[str, Any], key: str) -> Done:
         chosen = [site for site in sites if str(site.pk) in data["sites"]]
-        start = timezone.now() + timedelta(seconds=int(data["start"])) if data["start"] else None
+        start = form.run_at
         ordered = snapshot_services.take(
             domain,
             local=data["local"],
             sites=chosen,
             run_at=start,
-            retention_seconds=int(data["retention"]) if data["retention"] else None,
+            retention_seconds=form.retention_seconds,
             app_consistent=data["app_consistent"],
             idempotency_key=key,
             actor=actor_of(request),
@@ -105,7 +143,7 @@ def take_snapshot(request: HttpRequest, uuid: UUID) -> HttpResponse:
             return Done(f"{back}?tab=schedules", f"A snapshot will be taken {relative(start)}.")
         return Done(task_url(ordered.task, back), f"A snapshot of {domain.name} is being taken.")
 
-    form = TakeSnapshotForm(posted(request), sites=sites)
+    form = TakeSnapshotForm(posted(request), sites=sites, zone=zone_of(request))
     return order_page(
         request, "dataprotection/take_snapshot.html", form, order, _context(domain, sites=sites), again_url=back
     )
@@ -156,12 +194,12 @@ class ActivateForm(forms.Form):
         error_messages={"required": "Confirm it: an activation cannot be undone by itself."},
     )
 
-    def __init__(self, *args: Any, snapshots: list[Snapshot], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, snapshots: list[Snapshot], zone: tzinfo, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         field = self.fields["snapshot"]
         if isinstance(field, forms.ChoiceField):
             made = [
-                (str(s.pk), f"{s.display_id}, {s.created_at:%Y-%m-%d %H:%M:%S} UTC, {relative(s.created_at)}")
+                (str(s.pk), f"{s.display_id}, {absolute(s.created_at, zone)}, {relative(s.created_at)}")
                 for s in snapshots
             ]
             field.choices = [("", "Newest complete snapshot"), *made]
@@ -179,7 +217,7 @@ def activate(request: HttpRequest, uuid: UUID) -> HttpResponse:
         task = activation.activate(domain, snapshot=chosen, idempotency_key=key, actor=actor_of(request))
         return Done(task_url(task, back), f"{domain.name} is being activated on this site.")
 
-    form = ActivateForm(posted(request), snapshots=points)
+    form = ActivateForm(posted(request), snapshots=points, zone=zone_of(request))
     return order_page(
         request,
         "dataprotection/activate.html",
@@ -241,6 +279,6 @@ def delete(request: HttpRequest, uuid: UUID) -> HttpResponse:
         domain,
         entities=domain.entities.count(),
         schedules=domain.schedules.count(),
-        snapshots=Snapshot.objects.filter(domain=domain).count(),
+        snapshots=Snapshot.objects.filter(domain=domain, hidden_base=False).count(),
     )
     return order_page(request, "dataprotection/delete.html", form, order, context, again_url=reverse("dp:domains"))

@@ -64,9 +64,12 @@ class Run:
         return relative(self.at)
 
 
-def _moment() -> forms.DateTimeField:
+def moment_field(label: str = "") -> forms.DateTimeField:
+    """A date with time of day; the form puts the zone."""
     widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format=LOCAL_FORMAT)
-    return forms.DateTimeField(required=False, widget=widget, input_formats=[LOCAL_FORMAT, "%Y-%m-%dT%H:%M:%S"])
+    return forms.DateTimeField(
+        label=label, required=False, widget=widget, input_formats=[LOCAL_FORMAT, "%Y-%m-%dT%H:%M:%S"]
+    )
 
 
 class ScheduleForm(forms.Form):
@@ -77,9 +80,9 @@ class ScheduleForm(forms.Form):
     timezone = forms.CharField(
         label="Time zone", max_length=64, help_text="Days follow its wall clock. For example UTC or Europe/Berlin."
     )
-    start_at = _moment()
+    start_at = moment_field()
     ends = forms.BooleanField(label="End on", required=False)
-    end_at = _moment()
+    end_at = moment_field()
     app_consistent = forms.BooleanField(
         label="Create application consistent snapshot",
         required=False,

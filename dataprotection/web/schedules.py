@@ -12,11 +12,12 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from dataprotection.models import ProtectionDomain, Schedule
+from dataprotection.models import OneTimeSnapshot, ProtectionDomain, Schedule
 from dataprotection.services import schedules as schedule_services
+from dataprotection.services import snapshots as snapshot_services
 from dataprotection.web.schedule_forms import ScheduleForm, initial_of, zone_name
 from prism.webkit.access import operator
-from prism.webkit.orders import Done, actor_of, order_page, posted
+from prism.webkit.orders import Done, actor_of, order_page, posted, press
 from prism.webkit.pages import back_url, show
 from prism.webkit.times import zone_of
 from replication.models import RemoteSite
@@ -80,6 +81,33 @@ def preview(request: HttpRequest) -> HttpResponse:
     form = _form(request)
     valid = form.is_valid()
     return show(request, "dataprotection/_schedule_preview.html", {"form": form, "preview": form if valid else None})
+
+
+@require_POST
+@operator
+def suspend(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """Suspend or Resume: `suspended` of the form says which."""
+    schedule = get_object_or_404(Schedule.objects.select_related("domain"), pk=uuid)
+    suspended = request.POST.get("suspended") == "1"
+
+    def order(_key: str) -> str:
+        schedule_services.suspend(schedule, suspended=suspended, actor=actor_of(request))
+        return "The schedule is suspended: it takes no snapshots." if suspended else "The schedule goes on."
+
+    return press(request, _back(request, schedule.domain), order)
+
+
+@require_POST
+@operator
+def cancel(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """Give up a one-time snapshot that lies ahead."""
+    one_time = get_object_or_404(OneTimeSnapshot.objects.select_related("domain"), pk=uuid)
+
+    def order(_key: str) -> str:
+        snapshot_services.cancel(one_time, actor=actor_of(request))
+        return "The snapshot was cancelled; none will be taken."
+
+    return press(request, reverse("dp:domain", args=[one_time.domain_id]) + "?tab=schedules", order)
 
 
 @operator

@@ -7,24 +7,34 @@ from typing import Any
 from uuid import UUID
 
 from django import forms
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 
 from dataprotection.choices import EntityType, SnapshotState
 from dataprotection.models import ProtectionDomain, Snapshot
+from dataprotection.services import images
 from dataprotection.services import restore as restore_services
 from dataprotection.services import snapshots as snapshot_services
 from dataprotection.web.manifests import ManifestEntity, entities_of, groups_of
 from dataprotection.web.orders import RETENTIONS, task_url
 from prism.webkit.access import operator, reader
+from prism.webkit.downloads import download
 from prism.webkit.orders import Done, actor_of, order_page, posted
 from prism.webkit.pages import show
 from replication.choices import Direction
 from replication.models import Replication
 from replication.states import ReplicationState
 
+USABLE = (SnapshotState.AVAILABLE, SnapshotState.RETAIN_FOREVER)
 OVERWRITE, CREATE = "overwrite", "create"
+PREFIXES = {
+    EntityType.VM: "vm_prefix",
+    EntityType.VOLUME_GROUP: "volume_group_prefix",
+    EntityType.FILE: "file_prefix",
+}
+NEEDS_PREFIX = "New entities need a prefix, so that their names differ from the existing ones."
 HOW = [(OVERWRITE, "Overwrite existing entities"), (CREATE, "Create new entities")]
 
 
@@ -61,7 +71,7 @@ def details(request: HttpRequest, uuid: UUID) -> HttpResponse:
     return show(
         request,
         "dataprotection/snapshot.html",
-        _context(snapshot, groups=groups_of(snapshot), copies=_copies(snapshot)),
+        _context(snapshot, groups=groups_of(snapshot), copies=_copies(snapshot), downloadable=snapshot.state in USABLE),
     )
 
 
@@ -69,7 +79,7 @@ def details(request: HttpRequest, uuid: UUID) -> HttpResponse:
 def recovery(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """Recovery Details: per entity, where it can be recovered, and why not."""
     snapshot = _snapshot(uuid)
-    usable = snapshot.state in (SnapshotState.AVAILABLE, SnapshotState.RETAIN_FOREVER)
+    usable = snapshot.state in USABLE
     copies = {copy.site: copy for copy in _copies(snapshot)}
     done = ReplicationState.SUCCEEDED
     sites = [(site, copy.state == done, copy.get_state_display()) for site, copy in copies.items()]
@@ -81,6 +91,8 @@ def recovery(request: HttpRequest, uuid: UUID) -> HttpResponse:
 
 
 class RestoreForm(forms.Form):
+    use_required_attribute = False  # which prefixes are needed follows from the choice above them
+
     entities = forms.MultipleChoiceField(
         label="What to Restore", error_messages={"required": "Tick at least one entity."}
     )
@@ -88,13 +100,11 @@ class RestoreForm(forms.Form):
     disconnect_writers = forms.BooleanField(
         label="Disconnect clients that are using the disks",
         required=False,
-        help_text="Only for Overwrite. Without it a disk with a connected writer is not overwritten.",
+        help_text="Without it a disk with a connected writer is not overwritten.",
     )
-    vm_prefix = forms.CharField(label="VM Name Prefix", required=False, max_length=75, initial="Prism-Clone-")
-    volume_group_prefix = forms.CharField(
-        label="Volume Group Name Prefix", required=False, max_length=75, initial="Prism-Clone-"
-    )
-    file_prefix = forms.CharField(label="File Path Prefix", required=False, max_length=255, initial="/Prism-Clone")
+    vm_prefix = forms.CharField(label="VM Name Prefix", max_length=75, initial="Prism-Clone-")
+    volume_group_prefix = forms.CharField(label="Volume Group Name Prefix", max_length=75, initial="Prism-Clone-")
+    file_prefix = forms.CharField(label="File Path Prefix", max_length=255, initial="/Prism-Clone")
 
     def __init__(self, *args: Any, listed: list[ManifestEntity], overwrite: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -103,21 +113,27 @@ class RestoreForm(forms.Form):
             entities.choices = [(entity.uuid, entity.name) for entity in listed]
             entities.initial = [entity.uuid for entity in listed]
             how.choices = HOW if overwrite else HOW[1:]
-        self.kinds = {entity.type for entity in listed}
+        kinds = {entity.type for entity in listed}
+        for kind, name in PREFIXES.items():
+            self.fields[name].required = kind in kinds and self.data.get("how") != OVERWRITE
+            self.fields[name].error_messages["required"] = NEEDS_PREFIX
+        self.prefixes = [self[name] for kind, name in PREFIXES.items() if kind in kinds]
 
-    def clean(self) -> dict[str, Any]:
-        data = super().clean() or self.cleaned_data
-        if data.get("how") == CREATE:
-            for kind, name in (
-                (EntityType.VM, "vm_prefix"),
-                (EntityType.VOLUME_GROUP, "volume_group_prefix"),
-                (EntityType.FILE, "file_prefix"),
-            ):
-                if kind in self.kinds and not data.get(name):
-                    self.add_error(
-                        name, "New entities need a prefix, so that their names differ from the existing ones."
-                    )
-        return data
+
+@operator
+def download_disk(request: HttpRequest, uuid: UUID, disk: UUID) -> HttpResponseBase:
+    """A disk as it was at the snapshot, as a raw image."""
+    snapshot = _snapshot(uuid)
+    sizes = {image: size for entity in entities_of(snapshot) for image, size in entity.images}
+    if str(disk) not in sizes:
+        raise Http404("The snapshot holds no such disk.")
+    return download(
+        request,
+        images.export_snapshot_disk(snapshot, disk),
+        size_bytes=sizes[str(disk)],
+        name=f"snapshot-{snapshot.display_id}-{disk}.raw",
+        back=back_of(snapshot),
+    )
 
 
 def overwrite_reason(domain: ProtectionDomain | None) -> str:

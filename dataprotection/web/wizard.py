@@ -12,7 +12,7 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 
 from dataprotection.choices import EntityType
-from dataprotection.models import ConsistencyGroup, ProtectedEntity, ProtectionDomain
+from dataprotection.models import ConsistencyGroup, ProtectedEntity, ProtectionDomain, StorageContainer
 from dataprotection.services import domains as domain_services
 from dataprotection.services import protection
 from dataprotection.web.entities import EntityRow, entities_by_key, unprotected
@@ -152,6 +152,32 @@ def entities(request: HttpRequest, uuid: UUID) -> HttpResponse:
     )
 
 
+class ContainerForm(forms.Form):
+    container = forms.ModelChoiceField(
+        StorageContainer.objects.all(),
+        label="Storage container",
+        empty_label="Choose ...",
+        error_messages={"required": "Choose the container."},
+    )
+
+
+@operator
+def protect_container(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """Protect a full container: what it holds, and whatever is created in it later."""
+    domain = get_object_or_404(ProtectionDomain, pk=uuid)
+    back = reverse("dp:wizard-entities", args=[uuid])
+
+    def order(data: dict[str, Any], _key: str) -> Done:
+        container = data["container"]
+        made = protection.protect_container(domain, container=container, actor=actor_of(request))
+        count = f"{len(made)} {'entity' if len(made) == 1 else 'entities'}"
+        return Done(back, f"The container {container.name} is now protected: {count}, and what is created in it later.")
+
+    context = {"nav": "Data Protection", "domain": domain, "back": back}
+    form = ContainerForm(posted(request))
+    return order_page(request, "dataprotection/protect_container.html", form, order, context, again_url=back)
+
+
 @operator
 def unprotect(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """‹ Unprotect Selected Entities: they leave the domain; their snapshots stay. GET asks, from the Entities tab."""
@@ -175,6 +201,30 @@ def unprotect(request: HttpRequest, uuid: UUID) -> HttpResponse:
         return f"{len(chosen)} {'entity' if len(chosen) == 1 else 'entities'} unprotected. Snapshots taken so far stay."
 
     return press(request, back, order)
+
+
+class GroupForm(forms.Form):
+    app_consistent = forms.BooleanField(
+        label="Use application consistent snapshots",
+        required=False,
+        help_text="One VM and nothing else in the group. The wish is stored; snapshots are crash consistent until "
+        "guest tools exist, and an alert says so.",
+    )
+
+
+@operator
+def group(request: HttpRequest, pk: int) -> HttpResponse:
+    """Change the wish of a consistency group; it holds from the next snapshot on."""
+    found = get_object_or_404(ConsistencyGroup.objects.select_related("domain"), pk=pk)
+    back = reverse("dp:domain", args=[found.domain_id]) + "?tab=entities"
+
+    def order(data: dict[str, Any], _key: str) -> Done:
+        protection.set_app_consistent(found, app_consistent=data["app_consistent"], actor=actor_of(request))
+        return Done(back, f"Consistency group {found.name} was changed. It holds from the next snapshot on.")
+
+    context = {"nav": "Data Protection", "heading": f"Consistency group {found.name}", "back": back}
+    form = GroupForm(posted(request), initial={"app_consistent": found.app_consistent})
+    return order_page(request, "dataprotection/inventory/form.html", form, order, context, again_url=back)
 
 
 @operator

@@ -74,9 +74,10 @@ class Usage:
 
 @dataclass(frozen=True)
 class HomePage:
-    """Everything the landing page shows."""
+    """Everything the landing page shows. `alerts`: critical and warning; `notes`: how many others are open."""
 
     alerts: list[Alert]
+    notes: int
     domains: list[DomainLine]
     tasks: list[Task]
     sites: list[RemoteSite]
@@ -128,7 +129,8 @@ def home_page() -> HomePage:
     open_alerts = Alert.objects.filter(resolved_at__isnull=True).order_by(_BY_SEVERITY, "-raised_at")
     running = Task.objects.filter(state__in=[TaskState.QUEUED, TaskState.RUNNING]).order_by("-created_at")
     return HomePage(
-        alerts=list(open_alerts[:PROBLEMS_MAX]),
+        alerts=list(open_alerts.exclude(severity=Severity.INFO)[:PROBLEMS_MAX]),
+        notes=open_alerts.filter(severity=Severity.INFO).count(),
         domains=_domains(),
         tasks=list(running[:TASKS_MAX]),
         sites=list(RemoteSite.objects.all()),

@@ -19,7 +19,7 @@ ANSWER_MS = 20_000
 TASK_MS = 90_000
 # What a refused form answers: its text stands beside the field, and the browser notes the status as an "error".
 REFUSED = "status of 422"
-NO_PAGE = re.compile(r"^/admin/|/export/|/download/|[?&](?!tab=)")
+NO_PAGE = re.compile(r"^/admin/|/export/|/download/|/disks/[0-9a-f-]+/$|[?&](?!tab=)")
 
 
 class Console:
@@ -117,11 +117,11 @@ class Console:
             assert over.is_visible(), self.page.locator("#task").inner_text()
         return self.page.url.rstrip("/").rpartition("/")[2]
 
-    def links(self) -> list[str]:
+    def links(self, selector: str = "a[href]") -> list[str]:
         """Pages of the console that this one links to; no downloads, and no tables in another order."""
-        found: list[str] = self.page.evaluate("Array.from(document.querySelectorAll('a[href]')).map((a) => a.href)")
-        paths = {url.removeprefix(self.origin).partition("#")[0] for url in found if url.startswith(self.origin)}
-        return sorted(path for path in paths if not NO_PAGE.search(path))
+        found: list[str] = self.page.locator(selector).evaluate_all("(all) => all.map((a) => a.href)")
+        paths = (url.removeprefix(self.origin).partition("#")[0] for url in found if url.startswith(self.origin))
+        return [path for path in dict.fromkeys(paths) if not NO_PAGE.search(path)]
 
     def too_wide(self) -> list[str]:
         """Elements that make the page scroll sideways; empty when it does not."""

@@ -201,6 +201,22 @@ def test_it_overwrites_what_was_written_after_the_snapshot(north: Console, both:
         assert _sum(disk.read(0, 4 * MiB)) == _sum(image.read_bytes()), image.name
 
 
+def test_it_downloads_a_disk_as_it_was_at_the_snapshot(north: Console, both: Both, image: Path) -> None:
+    with both[0].open(_export(both[0], "vms/", "centos")) as disk:
+        disk.write(0, b"later" * 1000)
+        disk.flush()
+    north.domain(DOMAIN)
+    # The newest point is the safety snapshot of the overwrite; the one before it was replicated.
+    row = north.page.locator("#pane-body tbody tr").filter(has_not_text="Safety").first
+    row.get_by_role("link", name="Details", exact=True).click()
+    with north.page.expect_download() as download:
+        north.dialog.locator("li", has_text="centos").get_by_role("link").click()
+    assert _sum(Path(download.value.path()).read_bytes()[: 4 * MiB]) == _sum(image.read_bytes()), image.name
+    with both[0].open(_export(both[0], "vms/", "centos")) as disk:
+        disk.write(0, image.read_bytes())
+        disk.flush()
+
+
 def test_it_gives_one_order_for_a_double_click(north: Console, both: Both) -> None:
     before = {row["uuid"] for row in both[0].api.rows("tasks/", kind="snapshot.take")}
     north.domain(DOMAIN)

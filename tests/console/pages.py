@@ -10,15 +10,16 @@ from tests.console.conftest import Rows
 # Orders without a page: they answer POST only.
 POST_ONLY = {
     "console:theme", "console:sign-out", "console:alert-acknowledge", "console:alert-resolve", "console:token-revoke",
-    "dp:schedule-preview", "dp:nic-remove", "dp:volume-group-detach",
+    "dp:schedule-preview", "dp:schedule-suspend", "dp:one-time-cancel", "dp:nic-remove", "dp:volume-group-detach",
     "rep:pairing-code", "rep:site-test", "rep:replication-order",
 }  # fmt: skip
 # Bytes from the engine: tested with the real engine.
-ENGINE = {"dp:disk-export", "dp:file-download"}
+ENGINE = {"dp:disk-export", "dp:snapshot-disk", "dp:file-download"}
 PUBLIC = {"console:sign-in"}
 # What a read-only user may open, besides everything that is not listed in ACTING.
 ACTING = {
-    "dp:wizard-name", "dp:wizard-entities", "dp:wizard-schedules", "dp:unprotect", "dp:schedule-new", "dp:schedule",
+    "dp:wizard-name", "dp:wizard-entities", "dp:wizard-schedules", "dp:protect-container", "dp:group",
+    "dp:unprotect", "dp:schedule-new", "dp:schedule",
     "dp:schedule-remove", "dp:take-snapshot", "dp:migrate", "dp:activate", "dp:deactivate", "dp:delete", "dp:restore",
     "dp:snapshot-retain", "dp:snapshot-delete", "dp:vm-new", "dp:vm-edit", "dp:vm-delete", "dp:nic-new",
     "dp:vm-disk-new", "dp:volume-group-new", "dp:volume-group-edit", "dp:volume-group-delete",
@@ -31,8 +32,8 @@ ACTING = {
 def _arguments(rows: Rows) -> dict[str, list[object]]:
     """Route name -> its argument, by the object it is about."""
     disk = rows.vm.disks.get().pk
-    domain = ["domain", "wizard-entities", "unprotect", "wizard-schedules", "schedule-new", "take-snapshot", "migrate",
-              "activate", "deactivate", "delete"]  # fmt: skip
+    domain = ["domain", "protect-container", "wizard-entities", "unprotect", "wizard-schedules", "schedule-new",
+              "take-snapshot", "migrate", "activate", "deactivate", "delete"]  # fmt: skip
     named: dict[object, list[str]] = {
         rows.domain.pk: domain,
         rows.snapshot.pk: ["snapshot", "recovery", "restore", "snapshot-retain", "snapshot-delete"],
@@ -45,6 +46,7 @@ def _arguments(rows: Rows) -> dict[str, list[object]]:
         rows.container.pk: ["container-edit", "container-delete"],
     }  # fmt: skip
     found: dict[str, list[object]] = {f"dp:{name}": [key] for key, names in named.items() for name in names}
+    found["dp:group"] = [rows.domain.groups.get().pk]
     found["console:task"] = [rows.task.pk]
     found.update({f"rep:{name}": [rows.site.uuid] for name in ("site", "site-edit", "site-delete")})
     return found

@@ -81,6 +81,8 @@ def test_it_refuses_a_post_of_a_reader_to_every_order(reader: Client, rows: Rows
     arguments: dict[str, list[object]] = {
         "console:alert-acknowledge": [rows.alert.pk],
         "console:alert-resolve": [rows.alert.pk],
+        "dp:schedule-suspend": [rows.schedule.pk],
+        "dp:one-time-cancel": [rows.domain.pk],
         "dp:nic-remove": [rows.vm.nics.get().pk],
         "dp:volume-group-detach": [rows.group.pk, rows.vm.pk],
         "rep:site-test": [rows.site.uuid],

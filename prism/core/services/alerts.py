@@ -64,6 +64,12 @@ def clear(kind: str, *, object_type: str = "", object_name: str = "", object_id:
     return bool(gone.update(resolved_at=timezone.now(), resolved_by="system"))
 
 
+def forget(object_type: str, object_id: Any) -> int:
+    """The object is gone, and with it what there was to mend. Returns how many alerts that were."""
+    gone = Alert.objects.filter(object_type=object_type, object_id=str(object_id), resolved_at__isnull=True)
+    return gone.update(resolved_at=timezone.now(), resolved_by="system")
+
+
 def acknowledge(alert: Alert, *, actor: Actor) -> Alert:
     """Somebody has seen it. The first one counts."""
     with audit.order("alert.acknowledge", actor=actor, object_type="alert", object_name=alert.title):
