@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from stargate.errors import DamagedData, NoSpace, PeerProtocol, PeerRefused
 from stargate.extents.format import Kind, MissingChild
-from stargate.extents.nodes import parse_root
+from stargate.peer.shape import Shapes
 from stargate.peer.store_iface import SyncStore
 from stargate.peer.wire import Item, Member, Scope
 from stargate.units import MiB
@@ -104,6 +104,7 @@ class StoreIngest:
     def __init__(self, store: SyncStore, book: GrantBook) -> None:
         self._store = store
         self._book = book
+        self._shapes = Shapes(store)
         self._lock = threading.Lock()
         self._uses: dict[str, _Use] = {}
 
@@ -146,7 +147,9 @@ class StoreIngest:
         return stored, len(items) - stored
 
     def publish(self, grant: Grant, members: Sequence[Member], manifest: dict[str, Any]) -> None:
-        """Raises PeerRefused unless every root is here, complete, and of the announced sizes."""
+        """Raises PeerRefused unless every root is here and complete, PeerProtocol unless its tree is one and of the
+        announced sizes.
+        """
         self._store.flush()
         present = self._store.has([member.root for member in members])
         for member, here in zip(members, present, strict=True):
@@ -154,16 +157,16 @@ class StoreIngest:
                 raise PeerRefused(
                     "a disk of the snapshot has not arrived completely; start the replication again", member.disk
                 )
-            self._check_root(member)
+            self._check_tree(member)
         self._book.publish(grant, members, manifest)
         with self._lock:
             self._uses.pop(grant.session, None)
 
-    def _check_root(self, member: Member) -> None:
+    def _check_tree(self, member: Member) -> None:
         try:
-            shape, _ = parse_root(self._store.read_node(member.root))
+            shape = self._shapes.check(member.root)
         except DamagedData as exc:
-            raise PeerRefused("a disk of the snapshot has no readable root here", exc.message) from exc
+            raise PeerRefused("a disk of the snapshot has no readable tree here", exc.message) from exc
         if (shape.size_bytes, shape.chunk_bytes) != (member.size_bytes, member.chunk_bytes):
             raise PeerProtocol("the other site announced a disk of another size than its root says", member.disk)
 

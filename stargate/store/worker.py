@@ -136,7 +136,8 @@ class Worker:
                 log.exception("background work failed; it is tried again")
                 self.last_error = str(exc)
                 worked = False
-                time.sleep(RETRY_SECONDS)
+                with self._wake:
+                    self._wake.wait_for(lambda: self._stopping, RETRY_SECONDS)
             except Exception:
                 log.exception("background work failed in a way nobody foresaw")
                 self._on_fatal()
