@@ -12,7 +12,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,6 @@ from prism.runtime.procinfo import ProcessId, wait_gone
 from prism.runtime.supervisor import recorded_processes
 from stargate.errors import Unavailable
 from stargate.nbd.client import NbdClient
-from stargate.nbd.link import NbdRequestFailed
 from stargate.peer.identity import create_identity
 from stargate.units import MiB
 from tests.support.engine_site import EngineSite, wait_for
@@ -105,26 +103,24 @@ def test_guests_and_snapshots_do_without_the_store(folder: Path) -> None:
         site.stop()
 
 
-def test_a_full_log_refuses_writes_but_neither_reads_nor_snapshots_until_the_store_is_back(folder: Path) -> None:
+def test_a_full_log_holds_writers_but_neither_reads_nor_snapshots_until_the_store_is_back(folder: Path) -> None:
     site = EngineSite(folder, log_cap_mib=64)
-    room = threading.Event()
     try:
         site.start()
         disk = site.disk(FILL_BLOCKS * FILL_BYTES)
         site.kill("store")
         written: list[int] = []
-        writer = threading.Thread(target=_fill, args=(site, disk, written, room), daemon=True)
+        writer = threading.Thread(target=_fill, args=(site, disk, written), daemon=True)
         writer.start()
         wait_for(lambda: _log_fill(site) > 0.94, "the log to fill up", 60)
 
         with site.open(disk) as client:
             assert client.read(0, FILL_BYTES) == _pattern(0)
         snapshot = site.snapshot(disk)
+        assert writer.is_alive()
         assert len(written) * FILL_BYTES < 64 * MiB
 
         site.start_store()
-        wait_for(site.drained, "the log to drain", 60)
-        room.set()
         writer.join(60)
         assert written == list(range(FILL_BLOCKS))
         with site.open(disk) as client:
@@ -135,18 +131,11 @@ def test_a_full_log_refuses_writes_but_neither_reads_nor_snapshots_until_the_sto
         site.stop()
 
 
-def _fill(site: EngineSite, disk: str, written: list[int], room: threading.Event) -> None:
-    """Write all; a write refused for lack of room is given again when there is some."""
+def _fill(site: EngineSite, disk: str, written: list[int]) -> None:
     with site.open(disk) as client:
-        while len(written) < FILL_BLOCKS:
-            number = len(written)
-            try:
-                client.write(number * FILL_BYTES, _pattern(number))
-            except NbdRequestFailed as error:
-                if error.errno != ENOSPC or not room.wait(60):
-                    raise
-            else:
-                written.append(number)
+        for number in range(FILL_BLOCKS):
+            client.write(number * FILL_BYTES, _pattern(number))
+            written.append(number)
 
 
 def _log_fill(site: EngineSite) -> float:
@@ -210,10 +199,7 @@ def test_with_everything_but_the_front_dead_disks_serve_and_the_rest_catches_up(
             held.kill("worker")
             order = site.api.ordered(site.path("gold", "take-snapshot"), {})
             assert site.api.task(order)["state"] == "queued"
-        assert site.api.done(order)["message"].startswith("Snapshot 1 ")
-
-        with Held(site) as held:
-            held.kill("web", "worker", "cerebro", "redis", "postgres", "stargate-store")
+            held.kill("web", "cerebro", "redis", "postgres", "stargate-store")
             assert not web_answers(ADDRESS, 9440)
             assert not tcp_answers(ADDRESS, 2020)
             assert not unix_answers(site.layout.run / "store.sock")
@@ -227,8 +213,10 @@ def test_with_everything_but_the_front_dead_disks_serve_and_the_rest_catches_up(
             wait_writes(writers, 30)
         site.wait_up()
 
-        # An order that carries the term of the leader that died is refused; once a new one leads it is taken.
-        wait_for(lambda: _snapshot_succeeds(site), "an order to be taken", 60)
+        site.api.done(order)
+        assert len(site.snapshots("gold")) == 1
+        site.take_snapshot("gold")
+        assert len(site.snapshots("gold")) == 2
         for writer in writers:
             writer.stop()
         assert [writer.error for writer in writers] == [None] * WRITERS
@@ -238,11 +226,6 @@ def test_with_everything_but_the_front_dead_disks_serve_and_the_rest_catches_up(
         judge_point(opened, writers, ordered, returned)
     finally:
         site.stop()
-
-
-def _snapshot_succeeds(site: Site) -> bool:
-    order = site.api.ordered(site.path("gold", "take-snapshot"), {})
-    return bool(site.api.finished(order)["state"] == "succeeded")
 
 
 def _protect(site: Site, name: str) -> list[dict[str, object]]:
