@@ -24,7 +24,9 @@ def control_record(op: Op) -> Append:
     if _depth_beyond(op, DEPTH_MAX):
         raise InvalidArgument(f"a manifest is nested deeper than {DEPTH_MAX} levels")
     if len(data) > CONTROL_BYTES_MAX:
-        raise InvalidArgument(f"an order takes {len(data)} bytes in the log, more than {CONTROL_BYTES_MAX}; shorten the manifest")
+        raise InvalidArgument(
+            f"an order takes {len(data)} bytes in the log, more than {CONTROL_BYTES_MAX}; shorten the manifest"
+        )
     return Append(CONTROL, 0, 0, data, len(data))
 
 

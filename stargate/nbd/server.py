@@ -34,9 +34,7 @@ HANDSHAKES = 100
 CLOSE_SECONDS = 5.0
 """How long a disconnected client may take to read its last replies."""
 PACE_SECONDS_MAX = 1.0
-HOLD_SECONDS = 0.02
-"""How often an export that said HOLD is asked again."""
-
+HOLD_SECONDS = 0.02  # how often an export that said HOLD is asked again
 
 log = logging.getLogger(__name__)
 
@@ -88,10 +86,8 @@ class NbdServer:
 
     def disconnect(self, which: str | Callable[[ConnInfo], bool], *, after_flush: bool) -> Future[int]:
         """Thread-safe: stops reading from the connections of an export (its name) or of a predicate, then closes them.
-
-        From the moment this runs in the loop thread nothing more of theirs is staged. With `after_flush` replies in
-        flight, those that wait for durability included, are sent first (for at most 5 s); without, connections are
-        closed at once. The future gives the number of closed connections, in the loop thread.
+        From when this runs in the loop thread nothing more of theirs is staged. `after_flush`: replies in flight, also
+        those that wait for durability, are sent first (for at most 5 s). The future gives how many were closed.
         """
         picked = which if callable(which) else _named(which)
         future: Future[int] = Future()

@@ -22,7 +22,9 @@ def test_a_deleted_snapshots_space_comes_back_by_itself(folder: Path) -> None:
         with site.open(disk) as client:
             client.write(0, random.Random(2).randbytes(4 * MiB))
         site.engine.wait_rooted(site.snapshot(disk))
-        wait_for(lambda: (site.engine.reclaimable([snapshot])[snapshot] or 0) >= 4 * MiB, "the scan to see the snapshot")
+        wait_for(
+            lambda: (site.engine.reclaimable([snapshot])[snapshot] or 0) >= 4 * MiB, "the scan to see the snapshot"
+        )
         before = site.engine.usage()["stored_bytes"]
         site.engine.snapshot_delete(snapshot)
         wait_for(lambda: site.engine.usage()["stored_bytes"] <= before - 4 * MiB, "the space")
