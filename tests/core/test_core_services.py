@@ -18,6 +18,7 @@ from prism.core.models import Alert, ApiToken, AuditRow, Event, Task
 from prism.core.services import alerts, audit, events, tasks, tokens, users
 from prism.core.services.alert_kinds import KINDS
 from prism.core.services.counter import next_local_id
+from stargate.errors import StaleTerm, StargateError, Unavailable
 
 ACTOR = Actor(label="maria", source="api", address="127.0.0.9")
 
@@ -74,6 +75,17 @@ def test_it_hands_the_baton_of_a_waiting_task_on_once() -> None:
     assert tasks.start(task.pk) is None
     assert tasks.start(task.pk, baton=mine.attempts) is not None
     assert tasks.start(task.pk, baton=mine.attempts) is None
+
+
+@pytest.mark.parametrize("error", [Unavailable("The engine is away."), StaleTerm("A new leader.")])
+def test_it_tries_again_when_the_engine_is_away_or_the_leader_changed(error: StargateError) -> None:
+    task = tasks.create("demo", actor=ACTOR)
+    with tasks.running(task.pk):
+        raise error
+    found = Task.objects.get()
+    assert (found.state, found.error) == (TaskState.RUNNING, "")
+    assert str(error) in found.message
+    assert tasks.start(task.pk) is not None
 
 
 def test_it_takes_a_stalled_task_over() -> None:

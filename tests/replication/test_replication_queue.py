@@ -8,6 +8,7 @@ import uuid
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.db import connection
@@ -16,6 +17,8 @@ from replication_kit import ACTOR, make_site, manifest
 
 from prism.core.exceptions import Conflict, IllegalTransition
 from prism.core.models import Alert, AuditRow, Task
+from prism.core.services import tasks
+from replication.cerebro import registry, takeover
 from replication.models import RemoteSite, Replication
 from replication.services import queue, replications
 from replication.services.transitions import change
@@ -175,3 +178,21 @@ def test_it_sends_through_the_broker_of_the_site(settings: Any) -> None:
 
     assert current_app.main == "prism"
     assert current_app.conf.broker_url == settings.CELERY_BROKER_URL
+
+
+def test_it_takes_over_what_a_dead_worker_left(site: RemoteSite, sent: list[str], monkeypatch: Any) -> None:
+    """The only worker of a site starts: running rows go back to their queue, running tasks may be claimed at once."""
+    row = order(site, 1)
+    assert claim(site) == row
+    task = tasks.create("demo", actor=ACTOR)
+    tasks.start(task.pk)
+    again: list[str] = []
+    monkeypatch.setitem(registry.task_senders, "demo", again.append)
+    monkeypatch.setattr(takeover, "connections", Mock())  # the test's transaction lives on its connection
+    sent.clear()
+    takeover.take_over()
+    assert state_of(row) == S.PENDING
+    assert row.owner == ""
+    assert again == [str(task.pk)]
+    assert tasks.start(task.pk) is not None
+    assert tasks.start(task.pk) is None
