@@ -10,7 +10,7 @@ import threading
 import numpy as np
 
 from stargate.errors import PeerProtocol
-from stargate.extents.format import HASH_BYTES, ZERO_HASH
+from stargate.extents.format import HASH_BYTES, ZERO_HASH, Kind
 from stargate.extents.nodes import PREFIX_BYTES, TreeFormat, parse_node, parse_root, span
 from stargate.peer.store_iface import SyncStore
 
@@ -26,11 +26,12 @@ class Shapes:
     def __init__(self, store: SyncStore) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._sound: dict[bytes, int] = {}
+        self._sound: dict[bytes, tuple[int, int]] = {}
 
     def check(self, root: bytes) -> TreeFormat:
         """Read every node of the version that was not found sound before; its shape. Raises PeerProtocol for a node of
-        another level or fan-out than its place demands and for content beyond the end, DamagedData.
+        another level or fan-out than its place demands, a chunk of another size, content beyond the end; DamagedData.
+        What was put must have been flushed.
         """
         shape, top = parse_root(self._store.read_node(root))
         with self._lock:
@@ -42,7 +43,7 @@ class Shapes:
     def _node(self, shape: TreeFormat, level: int, digest: bytes, chunks_left: int) -> None:
         """`chunks_left`: from the node's first chunk to the end of the disk."""
         inside = chunks_left >= span(shape.fanout, level)
-        if digest == ZERO_HASH or (inside and self._sound.get(digest) == shape.fanout):
+        if digest == ZERO_HASH or (inside and self._sound.get(digest) == (shape.fanout, shape.chunk_bytes)):
             return
         payload = self._store.read_node(digest)
         if parse_node(payload) != (level, shape.fanout):
@@ -52,8 +53,17 @@ class Shapes:
         used: list[int] = np.flatnonzero(rows.any(axis=1)).tolist()
         if used and used[-1] * below >= chunks_left:
             raise PeerProtocol("the other site sent a tree with content beyond its end", digest.hex())
-        for slot in used if level else ():
-            at = PREFIX_BYTES + slot * HASH_BYTES
-            self._node(shape, level - 1, payload[at : at + HASH_BYTES], chunks_left - slot * below)
+        children = [payload[at : at + HASH_BYTES] for at in (PREFIX_BYTES + slot * HASH_BYTES for slot in used)]
+        if level == 0:
+            self._chunks(shape, list(dict.fromkeys(children)))
+        else:
+            for slot, child in zip(used, children, strict=True):
+                self._node(shape, level - 1, child, chunks_left - slot * below)
         if inside:
-            self._sound[digest] = shape.fanout
+            self._sound[digest] = shape.fanout, shape.chunk_bytes
+
+    def _chunks(self, shape: TreeFormat, digests: list[bytes]) -> None:
+        """A shorter chunk would let what a guest writes into its place end up elsewhere."""
+        for digest, location in zip(digests, self._store.index.get_many(digests), strict=True):
+            if location is None or (location.kind, location.size_bytes) != (Kind.CHUNK, shape.chunk_bytes):
+                raise PeerProtocol("the other site sent a tree over chunks of another size", digest.hex())

@@ -7,9 +7,16 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from stargate.extents.index import Index
+
 
 class SyncStore(Protocol):
     """Thread-safe. A node is present only with its complete subtree: one whose children are not here is refused."""
+
+    @property
+    def index(self) -> Index:
+        """Where what is here stands, with its kind and size."""
+        ...
 
     def has(self, digests: Sequence[bytes]) -> list[bool]:
         """Which are here and were flushed. What is answered yes inside a `hold` stays until the hold ends."""

@@ -81,6 +81,14 @@ def test_it_publishes_no_content_beyond_the_end(store: CountingStore, rng: rando
     assert publish(store, root(store, chunks, leaf(store, {chunks - 1: chunk})), chunks).published
 
 
+@pytest.mark.parametrize("size", [CHUNK_BYTES // 2, CHUNK_BYTES * 2])
+def test_it_publishes_no_chunk_of_another_size(store: CountingStore, rng: random.Random, size: int) -> None:
+    foreign, own = store.put_chunk(rng.randbytes(size)), store.put_chunk(rng.randbytes(CHUNK_BYTES))
+    with pytest.raises(PeerProtocol):
+        publish(store, root(store, 9, leaf(store, {0: own, 4: foreign})), 9)
+    assert publish(store, root(store, 9, leaf(store, {0: own})), 9).published
+
+
 def test_it_looks_beyond_the_end_in_every_level(store: CountingStore, rng: random.Random) -> None:
     low = leaf(store, {3: store.put_chunk(rng.randbytes(CHUNK_BYTES))})
     for chunks, slots in ((257, {1: low}), (259, {0: low, 1: low}), (300, {2: low}), (512, {2: low})):
@@ -97,6 +105,7 @@ def test_it_agrees_with_the_engine_about_random_trees(store: CountingStore, rng:
         leaves = [leaf(store, {rng.randrange(fanout): chunk}, fanout) for fanout in fanouts]
         chunks = rng.randint(257, 600)
         name = root(store, chunks, node(store, 1, {rng.randrange(4): digest for digest in leaves}))
+        store.flush()
         seen.add(sound(store, name))
         assert checked(store, name) == sound(store, name)
     assert seen == {True, False}
@@ -121,6 +130,7 @@ def test_it_reads_each_node_once_however_often_it_stands_in_the_tree(store: Coun
     for level in (1, 2):
         below = node(store, level, dict.fromkeys(range(256), below))
     name = root(store, 256**3, below)
+    store.flush()
     store.reads.clear()
     Shapes(store).check(name)
     assert sum(store.reads.values()) == 4
