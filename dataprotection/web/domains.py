@@ -9,16 +9,23 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 
-from dataprotection.web.panes import pane_of, snapshots_of
+from dataprotection.web.panes import pane_export, pane_of, snapshots_of
 from dataprotection.web.reasons import reasons_of
 from dataprotection.web.rows import annotated, domain_rows
 from prism.webkit.access import reader
+from prism.webkit.exports import Columns, export
 from prism.webkit.pages import is_fragment, show
 from prism.webkit.tables import table
 from replication.models import RemoteSite, Replication
 from replication.states import ReplicationState
 
 SORTS = {"name": "name", "entities": "entity_total", "next": "next_at"}
+COLUMNS: Columns = {
+    "name": lambda row: row.name,
+    "mode": lambda row: row.mode,
+    "entity_count": lambda row: row.entity_total,
+    "next_snapshot_time": lambda row: row.next_at,
+}
 
 
 def _table_context(request: HttpRequest) -> dict[str, Any]:
@@ -30,6 +37,9 @@ def _table_context(request: HttpRequest) -> dict[str, Any]:
 def domains(request: HttpRequest) -> HttpResponse:
     """The table; as a fragment only its rows (`selected` of the address keeps the highlighted one)."""
     context = _table_context(request)
+    found = export(request, context["domains"], COLUMNS, name="protection-domains")
+    if found is not None:
+        return found
     if is_fragment(request):
         return show(
             request, "dataprotection/_domain_rows.html", {**context, "selected": request.GET.get("selected", "")}
@@ -43,6 +53,9 @@ def domain(request: HttpRequest, uuid: UUID) -> HttpResponse:
     found = get_object_or_404(annotated(), pk=uuid)
     entities = found.entity_total  # type: ignore[attr-defined]
     context = {"domain": found, "selected": str(found.pk), **pane_of(request, found)}
+    exported = pane_export(request, found, context)
+    if exported is not None:
+        return exported
     if is_fragment(request):
         return show(request, context["pane_template"], context)
     points = snapshots_of(found, include_expired=False)

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from dataprotection.choices import SnapshotState
 from dataprotection.models import ProtectionDomain, Snapshot
 from dataprotection.web.charts import bandwidth_charts
 from prism.core.models import Alert, Event
+from prism.webkit.exports import Columns, export
 from prism.webkit.tables import Table, table
 from replication.choices import Direction
 from replication.models import Replication
@@ -114,6 +115,37 @@ PANES: dict[str, tuple[str, Pane]] = {
     "events": ("Events", _events),
 }
 DEFAULT_PANE = "local"
+
+
+COLUMNS: dict[str, Columns] = {
+    "replications": {
+        "direction": lambda row: row.direction,
+        "snapshot": lambda row: row.display_id,
+        "remote_site": lambda row: row.site.name,
+        "state": lambda row: row.state,
+        "started_at": lambda row: row.started_at,
+        "finished_at": lambda row: row.finished_at,
+        "done_bytes": lambda row: row.done_bytes,
+        "total_bytes": lambda row: row.total_bytes,
+        "wire_bytes": lambda row: row.wire_bytes,
+        "saved_bytes": lambda row: row.saved_bytes,
+    },
+    "local": {
+        "id": lambda row: row.display_id,
+        "create_time": lambda row: row.created_at,
+        "expiry_time": lambda row: row.expires_at,
+        "reclaimable_bytes": lambda row: row.reclaimable_bytes,
+        "state": lambda row: row.state,
+        "kind": lambda row: row.kind,
+        "consistency": lambda row: row.consistency,
+    },
+}
+
+
+def pane_export(request: HttpRequest, domain: ProtectionDomain, pane: dict[str, Any]) -> HttpResponse | None:
+    """The tab's table as a file, when the address asks for one."""
+    columns = COLUMNS.get(pane["tab"])
+    return export(request, pane["table"], columns, name=f"{domain.name}-{pane['tab']}") if columns else None
 
 
 def pane_of(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:

@@ -36,7 +36,8 @@
     const ticked = Array.from(element.querySelectorAll("input[type=checkbox]")).some(function (box) {
       return box.checked !== box.defaultChecked;
     });
-    if (document.hidden || typing || ticked || (dialog && dialog.open)) { event.preventDefault(); }
+    const menu = element.querySelector("details[open]");
+    if (document.hidden || typing || ticked || menu || (dialog && dialog.open)) { event.preventDefault(); }
   });
 
   // One press, one order: the button goes busy; a refused form (422) brings a fresh one.

@@ -2,15 +2,12 @@
 """`make pictures`: starts two sites of its own, fills them, and takes a picture of every page and every dialog.
 
 Light and dark, 1366 and 390 pixels wide, one PNG each, in a folder outside the repository. Somebody looks at them.
-With `--docs FOLDER` the few that the documentation shows are written there, with fewer colours.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -22,7 +19,6 @@ from tests.support.sites import Site, end, pair
 
 ANY_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|(?<=/)\d+(?=/)")
 LOOKS = [("light", 1366), ("dark", 1366), ("light", 390), ("dark", 390)]
-COLOURS = 128
 
 
 class Camera:
@@ -69,24 +65,14 @@ class Camera:
                 continue
             link.click()
             self.console.dialog.locator("h2").wait_for()
-            page.screenshot(path=self.folder / f"dialog{_name(address)}.png")
+            page.screenshot(path=self.folder / f"dialog-{_name(address)}.png")
             page.evaluate("document.getElementById('dialog').close()")
 
 
 def _name(path: str) -> str:
-    name = ANY_ID.sub("", path).partition("?")
-    tab = name[2].removeprefix("tab=")
-    return (re.sub(r"[^a-z]+", "-", name[0]).rstrip("-") or "-home") + (f"-{tab}" if tab else "")
-
-
-def shrink(source: Path, target: Path) -> None:
-    """Copy with fewer colours where ImageMagick is installed; as it is elsewhere."""
-    convert = shutil.which("convert")
-    if convert is None:
-        shutil.copyfile(source, target)
-        return
-    options = ["-strip", "-dither", "None", "-colors", str(COLOURS), "-define", "png:compression-level=9"]
-    subprocess.run([convert, str(source), *options, f"PNG8:{target}"], check=True)
+    address, _, query = ANY_ID.sub("one", path).partition("?")
+    tab = query.removeprefix("tab=") if query.startswith("tab=") else ""
+    return "-".join([*re.findall(r"[a-z]+", address), tab]).rstrip("-") or "home"
 
 
 def take_all(north: Site, south: Site, passwords: tuple[str, str], out: Path) -> None:

@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 from prism.console.shell import Shell, shell_of, theme_of
 from prism.webkit import sizes, states, times
 from prism.webkit.access import READ_ONLY_REASON, may_act
+from prism.webkit.exports import FORMATS
 from prism.webkit.orders import TOKEN_FIELD
 from prism.webkit.tables import Table
 
@@ -122,6 +123,12 @@ def pager(table: Table, noun: str, plural: str = "") -> dict[str, Any]:
 def search(table: Table, label: str = "search in table") -> dict[str, Any]:
     """The search field of a table; it keeps the rest of the address."""
     return {"table": table, "label": label}
+
+
+@register.inclusion_tag("prism/_gear.html")
+def gear(table: Table) -> dict[str, Any]:
+    """Export of the whole table as CSV or JSON."""
+    return {"table": table, "links": [(kind.upper(), table.link(export=kind, page=None)) for kind in FORMATS]}
 
 
 @register.inclusion_tag("prism/_empty.html")

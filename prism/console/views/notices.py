@@ -12,12 +12,31 @@ from prism.core.choices import Outcome, Severity
 from prism.core.models import Alert, AuditRow, Event
 from prism.core.services import alerts as alert_services
 from prism.webkit.access import operator, reader
+from prism.webkit.exports import Columns, export
 from prism.webkit.orders import actor_of, press
 from prism.webkit.pages import back_url, is_fragment, show
 from prism.webkit.tables import table
 
 ALERT_SORTS = {"title": "title", "severity": "severity", "object": "object_name", "raised": "raised_at"}
 EVENT_SORTS = {"at": "at", "kind": "kind", "object": "object_name"}
+EVENT_COLUMNS: Columns = {
+    "at": lambda row: row.at,
+    "severity": lambda row: row.severity,
+    "kind": lambda row: row.kind,
+    "object": lambda row: row.object_name,
+    "message": lambda row: row.message,
+}
+AUDIT_COLUMNS: Columns = {
+    "at": lambda row: row.at,
+    "who": lambda row: row.actor,
+    "source": lambda row: row.source,
+    "address": lambda row: row.address,
+    "order": lambda row: row.verb,
+    "object_type": lambda row: row.object_type,
+    "object": lambda row: row.object_name,
+    "outcome": lambda row: row.outcome,
+    "detail": lambda row: row.detail,
+}
 AUDIT_SORTS = {"at": "at", "actor": "actor", "verb": "verb", "object": "object_name", "outcome": "outcome"}
 
 
@@ -79,7 +98,8 @@ def events(request: HttpRequest) -> HttpResponse:
         search=("kind", "message", "object_name"),
         page_rows=50,
     )
-    return show(request, "console/events.html", {"nav": "Events", "table": listed})
+    exported = export(request, listed, EVENT_COLUMNS, name="events")
+    return exported or show(request, "console/events.html", {"nav": "Events", "table": listed})
 
 
 @reader
@@ -97,7 +117,8 @@ def audit(request: HttpRequest) -> HttpResponse:
         search=("actor", "verb", "object_name", "address"),
         page_rows=50,
     )
-    return show(
+    exported = export(request, listed, AUDIT_COLUMNS, name="audit")
+    return exported or show(
         request,
         "console/audit.html",
         {"nav": "Audit", "table": listed, "outcome": outcome, "outcomes": Outcome.choices},

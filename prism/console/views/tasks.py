@@ -11,6 +11,7 @@ from django.shortcuts import get_object_or_404
 from prism.core.choices import TaskState
 from prism.core.models import Task
 from prism.webkit.access import reader
+from prism.webkit.exports import Columns, export
 from prism.webkit.pages import is_fragment, show
 from prism.webkit.tables import table
 
@@ -22,6 +23,16 @@ SORTS = {
     "finished": "finished_at",
     "by": "actor",
 }
+COLUMNS: Columns = {
+    "uuid": lambda row: row.pk,
+    "kind": lambda row: row.kind,
+    "object": lambda row: row.object_name,
+    "state": lambda row: row.state,
+    "message": lambda row: row.error or row.message,
+    "ordered_by": lambda row: row.actor,
+    "created_at": lambda row: row.created_at,
+    "finished_at": lambda row: row.finished_at,
+}
 
 
 @reader
@@ -32,6 +43,9 @@ def tasks(request: HttpRequest) -> HttpResponse:
     if state in TaskState.values:
         rows = rows.filter(state=state)
     listed = table(request, rows, sorts=SORTS, default="-created", search=("kind", "object_name", "actor", "message"))
+    exported = export(request, listed, COLUMNS, name="tasks")
+    if exported is not None:
+        return exported
     template = "console/_tasks.html" if is_fragment(request) else "console/tasks.html"
     return show(request, template, {"nav": "Tasks", "table": listed, "state": state, "states": TaskState.choices})
 

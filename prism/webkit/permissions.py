@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The console's rule, for the API: everybody signed in reads, operators act."""
+
+from __future__ import annotations
+
+from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from prism.webkit.access import READ_ONLY_REASON, may_act
+
+
+class ReadOrOperate(IsAuthenticated):
+    """Refuses orders of users without the operator group."""
+
+    message = READ_ONLY_REASON
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        if not super().has_permission(request, view):
+            return False
+        return request.method in SAFE_METHODS or may_act(request)
