@@ -11,7 +11,7 @@ import pytest
 
 from stargate.extents.tree import diff
 from stargate.memtransport import Fault, Spoil
-from stargate.peer import outbox
+from stargate.peer import conversation, outbox
 from stargate.units import KiB
 from tests.peer.sim import Certificates, Sim
 
@@ -29,8 +29,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.fixture(autouse=True)
-def short_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a cut falls between frames as often as into one."""
+def settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short frames, so that a cut falls between two as often as into one. No STATUS: it comes by real time."""
+    monkeypatch.setattr(conversation, "BEAT_SECONDS", 600.0)
     monkeypatch.setattr(outbox, "FRAME_BYTES", 10 * KiB)
 
 
