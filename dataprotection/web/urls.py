@@ -3,13 +3,14 @@
 
 from django.urls import path
 
-from dataprotection.web import domains, orders, schedules, snapshots, wizard
+from dataprotection.web import domains, orders, overview, schedules, snapshots, wizard
 from dataprotection.web.inventory import disks, files, vms, volume_groups
 
 app_name = "dp"
 
 urlpatterns = [
     path("", domains.domains, name="domains"),
+    path("overview/", overview.overview, name="overview"),
     path("domains/new/", wizard.new, name="wizard-name"),
     path("domains/<uuid:uuid>/", domains.domain, name="domain"),
     path("domains/<uuid:uuid>/entities/", wizard.entities, name="wizard-entities"),

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -14,7 +16,7 @@ from django.utils import timezone
 
 from dataprotection.models import ConsistencyGroup, OneTimeSnapshot
 from prism.core.models import Alert
-from tests.console.conftest import Rows, make_domain, make_snapshot
+from tests.console.conftest import Rows, make_domain, make_site, make_snapshot
 
 pytestmark = pytest.mark.usefixtures("no_workers")
 
@@ -202,3 +204,21 @@ def test_it_downloads_only_disks_of_the_snapshot_and_only_for_operators(
 
 def _tab(rows: Rows, name: str) -> str:
     return reverse("dp:domain", args=[rows.domain.pk]) + f"?tab={name}"
+
+
+def test_it_counts_in_the_overview_what_is_and_what_is_not_protected(reader: Client, rows: Rows) -> None:
+    text = reader.get(reverse("dp:overview")).content.decode()
+    assert "3 unprotected" in text
+    assert '<span class="figure">1</span> protected' in text
+    assert "TM3" in text
+    assert "It happened." in text
+
+
+def test_it_asks_the_database_the_same_number_of_times_however_much_there_is(
+    reader: Client, rows: Rows, django_assert_max_num_queries: Callable[[int], AbstractContextManager[object]]
+) -> None:
+    for number in range(20):
+        make_snapshot(make_domain(f"tier-{number}"), number, rows.vm)
+        make_site(f"site-{number}")
+    with django_assert_max_num_queries(20):
+        reader.get(reverse("dp:overview"))
