@@ -164,7 +164,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PERMISSION_CLASSES": ["prism.webkit.permissions.ReadOrOperate"],
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "prism.core.api.auth.BearerAuthentication",
         "rest_framework.authentication.SessionAuthentication",

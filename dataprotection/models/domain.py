@@ -20,6 +20,7 @@ class ProtectionDomain(models.Model):
     """A group of entities with schedules. `phase` is changed by `services.phases` only; `mode` follows it.
 
     `mode_generation` is raised at every activation and travels with the domain: the higher of two wins.
+    `generation_seen` is the highest that another site ever told: an activation here must be above that, too.
     `peer_active_site` names that other site while `stale_state` is active_elsewhere, else "".
     """
 
@@ -28,6 +29,7 @@ class ProtectionDomain(models.Model):
     mode = models.CharField(max_length=16, choices=Mode.choices, default=Mode.ACTIVE)
     phase = models.CharField(max_length=16, choices=PHASES, default=Phase.ACTIVE)
     mode_generation = models.BigIntegerField(default=1)
+    generation_seen = models.BigIntegerField(default=0)
     min_snapshots_to_retain = models.IntegerField(default=1)
     stale_state = models.CharField(max_length=20, choices=StaleState.choices, default=StaleState.NONE)
     peer_active_site = models.CharField(max_length=NAME_MAX, blank=True)

@@ -48,13 +48,14 @@ def activate(
             return known
         domain.refresh_from_db()
         if domain.phase == Phase.NEEDS_OPERATOR and force:
-            event, chosen, generation = Event.FORCE_ACTIVE, "", domain.mode_generation + 2
+            event, chosen, generation = Event.FORCE_ACTIVE, "", phases.next_generation(domain) + 1
         else:
-            event, generation = Event.ACTIVATE, domain.mode_generation + 1
+            event = Event.ACTIVATE
             if domain.phase != Phase.INACTIVE:
                 raise phases.refusal(domain, event)
             row = _source(domain, snapshot)
-            chosen, generation = str(row.uuid), max(generation, manifest.read(row.manifest).mode_generation + 1)
+            chosen = str(row.uuid)
+            generation = phases.next_generation(domain, manifest.read(row.manifest).mode_generation)
             detail["snapshot"] = row.display_id
         phases.fire(domain, event, actor=actor)
         task = tasks.create(

@@ -79,10 +79,14 @@ def serve(domain: ProtectionDomain, *, term: int | None) -> None:
         engine().set_gate(keys, "open")
 
 
-def take_down(domain: ProtectionDomain, event: Event, *, actor: Actor, reason: str) -> None:
-    """The domain is inactive here from now on: its entities and schedules leave the inventory, fenced vDisks stay."""
+def take_down(domain: ProtectionDomain, event: Event, *, actor: Actor, reason: str, generation: int = 0) -> None:
+    """The domain is inactive here from now on: its entities and schedules leave the inventory, fenced vDisks stay.
+
+    `generation`: that of the site which is active now, 0 when none was told.
+    """
+    seen = {"generation_seen": max(generation, domain.generation_seen)}
     with transaction.atomic():
-        phases.fire(domain, event, actor=actor, reason=reason, stale_state=StaleState.NONE, peer_active_site="")
+        phases.fire(domain, event, actor=actor, reason=reason, stale_state=StaleState.NONE, peer_active_site="", **seen)
         targets = [row.target for row in domain.entities.select_related("vm", "volume_group", "stored_file")]
         domain.entities.all().delete()
         domain.groups.all().delete()

@@ -73,7 +73,7 @@ def migrate(domain: ProtectionDomain, *, site: RemoteSite, actor: Actor, idempot
                 object_type=domains.TYPE,
                 object_name=domain.name,
                 object_id=domain.uuid,
-                arguments={"site": site.pk, "generation": domain.mode_generation + 1},
+                arguments={"site": site.pk, "generation": phases.next_generation(domain)},
                 idempotency_key=idempotency_key,
             )
             tasks.after_commit(migrate_domain.delay, str(task.pk), current_term())
@@ -194,7 +194,7 @@ def _hand_over(task: Task, domain: ProtectionDomain, site: RemoteSite, term: int
         _give_up(task, domain, Event.PEER_REFUSED, f"{refused}", term, actor)
         raise refused
     tasks.progress(task, message="")
-    _leave(domain, site, actor)
+    _leave(domain, site, int(task.arguments["generation"]), actor)
     tasks.succeed(task, message=f"{domain.name} is active on {site.name}.")
 
 
@@ -222,10 +222,11 @@ def _tell(task: Task, domain: ProtectionDomain, site: RemoteSite) -> PeerRefused
     return None
 
 
-def _leave(domain: ProtectionDomain, site: RemoteSite, actor: Actor) -> None:
+def _leave(domain: ProtectionDomain, site: RemoteSite, generation: int, actor: Actor) -> None:
+    """Inactive here, remembering what the other site has: should it be lost, an activation here must be above it."""
     for kind in ("change_mode_failure", "activation"):
         alerts.clear(kind, object_type=domains.TYPE, object_name=domain.name, object_id=domain.uuid)
-    handover.take_down(domain, Event.PEER_ACTIVE, actor=actor, reason=f"migrated to {site.name}")
+    handover.take_down(domain, Event.PEER_ACTIVE, actor=actor, reason=f"migrated to {site.name}", generation=generation)
 
 
 def _unknown(task: Task, domain: ProtectionDomain, site: RemoteSite, error: str, actor: Actor) -> None:

@@ -59,6 +59,11 @@ def fire(domain: ProtectionDomain, event: Event, *, actor: Actor, reason: str = 
     return after
 
 
+def next_generation(domain: ProtectionDomain, *others: int) -> int:
+    """The generation of an activation that is ordered now: above all that any site is known to have had."""
+    return max(domain.mode_generation, domain.generation_seen, *others) + 1
+
+
 def refusal(domain: ProtectionDomain, event: Event) -> IllegalTransition:
     """The 409 for an event that the domain's present phase does not allow."""
     why, next_step = _WHY[Phase(domain.phase)]

@@ -63,12 +63,19 @@ def check(domain: ProtectionDomain) -> None:
 
 
 def compare(domain: ProtectionDomain, site: RemoteSite, state: dict[str, Any]) -> bool:
-    """Draw the conclusion from one peer's word. True when our side is the stale one."""
+    """Draw the conclusion from one peer's word. True when our side must not be written to.
+
+    Equal generations mean that both sides were activated without knowing of each other: neither is right by itself, so
+    both stop being written to until an operator deactivates one.
+    """
+    theirs = int(state.get("mode_generation", 0))
+    ProtectionDomain.objects.filter(pk=domain.pk, generation_seen__lt=theirs).update(generation_seen=theirs)
     if state.get("mode") != Mode.ACTIVE or domain.mode != Mode.ACTIVE or domain.phase != Phase.ACTIVE:
         return False
-    theirs = int(state.get("mode_generation", 0))
-    stale = theirs > domain.mode_generation
+    stale = theirs >= domain.mode_generation
     who = "the data here is stale" if stale else f"the data on {site.name} is stale"
+    if theirs == domain.mode_generation:
+        who = "both sides were activated apart from each other; deactivate the one whose data is not wanted"
     alerts.raise_alert(
         TWICE,
         f"{domain.name} is active here and on {site.name}; {who}.",

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
-from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from prism.webkit.access import READ_ONLY_REASON, may_act
+
+if TYPE_CHECKING:  # REST framework's views load this class by their settings
+    from rest_framework.request import Request
+    from rest_framework.views import APIView
 
 
 class ReadOrOperate(IsAuthenticated):

@@ -11,7 +11,6 @@ from rest_framework.response import Response
 
 from prism.core.api.base import Filters, actor_of, checked
 from replication.api import serializers
-from replication.api.permissions import ReadOrOperate
 from replication.models import RemoteSite, Replication
 from replication.services import remote_sites, replications
 
@@ -22,7 +21,6 @@ class RemoteSiteViewSet(viewsets.ReadOnlyModelViewSet[RemoteSite]):
     queryset = RemoteSite.objects.all()
     serializer_class = serializers.RemoteSiteSerializer
     lookup_field = "uuid"
-    permission_classes = [ReadOrOperate]
 
     @extend_schema(request=serializers.RemoteSiteOrderSerializer, responses={201: serializers.RemoteSiteSerializer})
     def create(self, request: Request) -> Response:
@@ -76,7 +74,6 @@ class ReplicationViewSet(
     queryset = Replication.objects.select_related("site").defer("manifest")
     serializer_class = serializers.ReplicationSerializer
     lookup_field = "uuid"
-    permission_classes = [ReadOrOperate]
 
     filters = {"state": "state", "direction": "direction", "domain": "domain_uuid", "snapshot": "snapshot_uuid"}
 

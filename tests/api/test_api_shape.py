@@ -22,7 +22,7 @@ ACTOR = Actor.cli("test")
 @pytest.fixture
 def user(db: None) -> User:
     Site.objects.create(pk=1, uuid=uuid.uuid4(), name="site1", cluster_id=1, incarnation_id=2)
-    return User.objects.create(username="maria")
+    return User.objects.create(username="maria", is_superuser=True)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests.support.engine_site import EngineSite
 
 @pytest.fixture
 def api(container: StorageContainer, engine: EngineSite) -> Client:
-    _, text = tokens.create(user=User.objects.create(username="maria"), name="test", actor=ACTOR)
+    _, text = tokens.create(user=User.objects.create(username="maria", is_superuser=True), name="test", actor=ACTOR)
     return Client(headers={"Authorization": f"Bearer {text}"})
 
 

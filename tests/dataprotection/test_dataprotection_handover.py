@@ -15,7 +15,7 @@ from django.utils import timezone
 from dp_kit import ACTOR, Queue, last_task, read, take, write
 
 from dataprotection.models import VM, DomainTransition, ProtectionDomain, Schedule, Snapshot, VirtualDisk
-from dataprotection.services import activation, domains, manifest, migrate, peers, protection, schedules, stale
+from dataprotection.services import activation, domains, manifest, migrate, peers, phases, protection, schedules, stale
 from dataprotection.services.schedules import ScheduleSpec
 from prism.core.exceptions import Conflict, IllegalTransition, InvalidInput, NotFound
 from prism.core.models import Alert, Site, Task
@@ -192,6 +192,33 @@ def _ready_to_hand_over(domain: ProtectionDomain, peer: PeerCall, queue: Queue) 
             break
         baton = again
     return task
+
+
+def test_it_activates_above_the_site_it_handed_the_domain_to(
+    domain: ProtectionDomain, queue: Queue, engine: EngineSite, peer: PeerCall, answers: dict[str, Any]
+) -> None:
+    """The other side was activated by our hand-over and died without sending anything: it must find itself stale."""
+    answers["activate_domain"] = {}
+    task = _ready_to_hand_over(domain, peer, queue)
+    theirs = int(task.arguments["generation"])
+    domain.refresh_from_db()
+    assert (domain.phase, domain.generation_seen) == ("INACTIVE", theirs)
+    activation.activate(domain, actor=ACTOR)
+    assert last_task().arguments["generation"] > theirs
+
+
+def test_both_sides_give_way_when_they_were_activated_apart(domain: ProtectionDomain, peer: PeerCall) -> None:
+    here = domain.mode_generation
+    assert stale.compare(domain, peer.site, {"mode": "active", "mode_generation": here})
+    domain.refresh_from_db()
+    assert domain.stale_state == "active_elsewhere"
+    assert "both sides" in Alert.objects.get(kind="active_on_multiple_sites").message
+
+
+def test_it_remembers_the_highest_generation_that_it_was_told(domain: ProtectionDomain, peer: PeerCall) -> None:
+    stale.compare(domain, peer.site, {"mode": "inactive", "mode_generation": 41})
+    domain.refresh_from_db()
+    assert phases.next_generation(domain) == 42
 
 
 def test_it_raises_the_alert_and_refuses_orders_when_active_elsewhere(

@@ -11,6 +11,7 @@ import uuid
 from typing import Any
 
 from django.http import Http404, HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 
@@ -103,6 +104,7 @@ def _fields(error: exceptions.ValidationError) -> dict[str, Any]:
     return error.detail if isinstance(error.detail, dict) else {"": error.detail}
 
 
+@csrf_exempt  # it changes nothing, and a wrong address is to be told as one whatever the method
 def no_such_address(request: HttpRequest, rest: str = "") -> JsonResponse:
     """For addresses below /api/ that do not exist."""
     return JsonResponse(body("not_found", f"There is nothing at {request.path}.", _NEXT[404]), status=404)

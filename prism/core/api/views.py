@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action, api_view
-from rest_framework.permissions import IsAdminUser
+from rest_framework.permissions import IsAdminUser, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -69,6 +69,7 @@ class AlertViewSet(Filters, viewsets.ReadOnlyModelViewSet[Alert]):
 class TokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[ApiToken]):
     """The caller's own tokens."""
 
+    permission_classes = [IsAuthenticated]  # a token gives no more than its owner has
     queryset = ApiToken.objects.none()
     serializer_class = serializers.ApiTokenSerializer
 
