@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 from prism.layout import Layout
 from prism.runtime.children import ROOT, site_environment, web_answers
 from prism.runtime.procinfo import ProcessId, identify, wait_gone
+from prism.runtime.supervisor import recorded_processes
 from stargate.control.client import Engine
 from stargate.nbd.client import NbdClient
 from stargate.nbd.link import NbdError
@@ -97,10 +99,18 @@ class Site:
     def screen(self) -> str:
         return self.screen_file.read_text(errors="replace")
 
-    def kill(self) -> None:
-        """kill -9 of every process of the site at one instant, as far as signals go, its supervisor among them."""
+    def kill(self, *children: str) -> None:
+        """kill -9 of every process of the site at one instant, as far as signals go, its supervisor among them.
+
+        Of `children` only, when some are named: the supervisor starts those again.
+        """
         process = self._up
         assert process is not None
+        if children:
+            known = recorded_processes(self.layout)
+            for name in children:
+                known[name].send(signal.SIGKILL, group=True)
+            return
         os.kill(process.pid, signal.SIGSTOP)  # it must not start anything again, nor stop anything in order
         victims = _family(process.pid)
         for victim in victims:
@@ -139,11 +149,11 @@ class Site:
             return
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(180) == 0, self.screen()
+            assert process.wait(180) == 0, self.screen()
 
     @property
     def running(self) -> bool:
-        return self._up is not None
+        return self._up is not None and self._up.poll() is None
 
     def move_away(self) -> None:
         self.root.rename(self.root.with_name(f"{self.root.name}-away"))
@@ -250,22 +260,25 @@ def two_sites() -> tuple[Site, Site]:
     base = Path(tempfile.mkdtemp(prefix="wf-", dir="/tmp"))
     base.chmod(0o755)
     a, b = Site(base / "a", "a", "127.0.0.41"), Site(base / "b", "b", "127.0.0.42")
-    for site in (a, b):
-        site.begin_up()
-    for site in (a, b):
-        site.wait_up()
-        site.api.post("containers/", {"name": "default"}, expect=201)
-    pair(a, b)
+    try:
+        for site in (a, b):
+            site.begin_up()
+        for site in (a, b):
+            site.wait_up()
+            site.api.post("containers/", {"name": "default"}, expect=201)
+        pair(a, b)
+    except BaseException:
+        end(a, b)
+        raise
     return a, b
 
 
 def end(a: Site, b: Site) -> None:
     """Stop both and delete their folders."""
-    try:
+    with ExitStack() as steps:
+        steps.callback(shutil.rmtree, a.root.parent, ignore_errors=True)
         for site in (a, b):
-            site.stop()
-    finally:
-        shutil.rmtree(a.root.parent, ignore_errors=True)
+            steps.callback(site.stop)
 
 
 def _family(pid: int) -> list[ProcessId]:
