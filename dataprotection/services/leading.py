@@ -7,7 +7,7 @@ from datetime import datetime
 
 from dataprotection.choices import SnapshotState
 from dataprotection.models import ScheduleRemote, Snapshot
-from dataprotection.services import activation, domains, migrate, retention, snapshots, stale
+from dataprotection.services import activation, domains, migrate, retention, rpo, snapshots, stale
 from dataprotection.services.fencing import current_term
 from prism.core.actor import Actor
 from prism.core.engine import engine
@@ -29,6 +29,7 @@ def run_expiry(now: datetime, *, term: int | None) -> None:
     retention.expire_due(now, term=term)
     domains.clean_up(actor=Actor.task("leader"))
     stale.check_again()
+    rpo.check(now)
     refresh_reclaimable()
 
 
