@@ -125,7 +125,8 @@ def test_fio_verifies(served: Running, tmp_path: Path, extra: tuple[str, str]) -
     output = tmp_path / "fio.json"
     run(
         "fio", "--name=v", "--ioengine=nbd", f"--uri={served.uri}", "--bs=4k", "--size=32M", "--iodepth=16",
-        "--verify=crc32c", "--verify_fatal=1", "--serialize_overlap=1", "--verify_state_save=0", "--output-format=json", f"--output={output}",
+        "--verify=crc32c", "--verify_fatal=1", "--serialize_overlap=1",
+        "--verify_state_save=0", "--output-format=json", f"--output={output}",
         *extra,
     )  # fmt: skip
     report = output.read_text()
