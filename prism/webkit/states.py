@@ -69,3 +69,20 @@ def badge(state: object) -> Badge:
     """The badge of a state value (any case); an unknown word is shown as it is."""
     word = str(getattr(state, "value", state) or "")
     return _BADGES.get(word.lower()) or Badge(word.replace("_", " ").capitalize() or "Unknown", "", "info")
+
+
+_TASKS = {
+    "snapshot.take": "Take Snapshot",
+    "snapshot.scheduled": "Scheduled snapshot",
+    "restore.overwrite": "Restore, overwrite",
+    "restore.clone": "Restore, new entities",
+    "domain.migrate": "Migrate",
+    "domain.activate": "Activate",
+    "domain.deactivate": "Deactivate",
+    "replicate": "Replicate",
+}
+
+
+def task_words(kind: str) -> str:
+    """A kind of task as the buttons call it; an unknown one as it is."""
+    return _TASKS.get(kind, kind)

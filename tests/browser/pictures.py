@@ -2,12 +2,14 @@
 """`make pictures`: starts two sites of its own, fills them, and takes a picture of every page and every dialog.
 
 Light and dark, 1366 and 390 pixels wide, one PNG each, in a folder outside the repository. Somebody looks at them.
+`--docs docs/img` renews those that the documentation shows.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -19,6 +21,15 @@ from tests.support.sites import Site, end, pair
 
 ANY_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|(?<=/)\d+(?=/)")
 LOOKS = [("light", 1366), ("dark", 1366), ("light", 390), ("dark", 390)]
+# What the documentation shows: picture taken -> file in docs/img.
+SHOWN = {
+    "north-light-1366/home": "home",
+    "north-dark-1366/data-protection-domains-one": "domain-dark",
+    "north-light-1366/data-protection-overview": "overview",
+    "north-light-1366/dialog-data-protection-domains-one-take-snapshot": "take-snapshot",
+    "north-light-1366/dialog-data-protection-snapshots-one-restore": "restore",
+    "north-light-1366/dialog-data-protection-domains-one-migrate": "migrate",
+}
 
 
 class Camera:
@@ -71,7 +82,7 @@ class Camera:
 
 def _name(path: str) -> str:
     address, _, query = ANY_ID.sub("one", path).partition("?")
-    tab = query.removeprefix("tab=") if query.startswith("tab=") else ""
+    tab = query.replace("=", "-") if query.startswith("tab=") else ""
     return "-".join([*re.findall(r"[a-z]+", address), tab]).rstrip("-") or "home"
 
 
@@ -90,6 +101,12 @@ def take_all(north: Site, south: Site, passwords: tuple[str, str], out: Path) ->
         browser.close()
 
 
+def publish(taken: Path, docs: Path) -> None:
+    """Copy what the documentation shows."""
+    for source, name in SHOWN.items():
+        shutil.copyfile(taken / f"{source}.png", docs / f"{name}.png")
+
+
 def _password(site: Site) -> str:
     found = re.search(r"user admin +password (\S+)", site.screen())
     if found is None:
@@ -100,7 +117,9 @@ def _password(site: Site) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "prism-pictures")
-    out: Path = parser.parse_args().out
+    parser.add_argument("--docs", type=Path, help="also renew the pictures of the documentation in this folder")
+    options = parser.parse_args()
+    out: Path = options.out
     base = Path(tempfile.mkdtemp(prefix="pic-", dir="/tmp"))
     base.chmod(0o755)
     north, south = Site(base / "a", "north", "127.0.0.57"), Site(base / "b", "south", "127.0.0.58")
@@ -111,6 +130,8 @@ def main() -> None:
         pair(north, south)
         fill(north, south)
         take_all(north, south, (_password(north), _password(south)), out)
+        if options.docs:
+            publish(out, options.docs)
     finally:
         end(north, south)
 

@@ -60,3 +60,8 @@ def _request(zone: str) -> object:
 )
 def test_it_has_a_badge_for_every_state_word(word: str) -> None:
     assert str(word).lower() in states._BADGES
+
+
+def test_it_calls_a_task_as_the_buttons_do() -> None:
+    assert states.task_words("domain.migrate") == "Migrate"
+    assert states.task_words("something.new") == "something.new"

@@ -61,6 +61,12 @@ def size_filter(count: int | float | None) -> str:
     return sizes.size(count)
 
 
+@register.filter
+def task_words(kind: str) -> str:
+    """What the task does, in words."""
+    return states.task_words(kind)
+
+
 @register.filter(name="rate")
 def rate_filter(count: int | float | None) -> str:
     """Bytes per second as KBps, MBps."""
