@@ -91,19 +91,6 @@ def test_it_finishes_a_migration_after_the_source_was_killed(sites: tuple[Site, 
     assert the_active_one(a, b, story) is b
 
 
-def test_it_finishes_a_migration_although_engine_leader_and_worker_died(sites: tuple[Site, Site]) -> None:
-    """The rows' server lives on: what is away for a moment, or a new leader's term, is no answer to the order."""
-    a, b = sites
-    story = protect(a, "shipping", seed=55)
-    story.load.start(a.open)
-    with ExitStack() as holds:
-        task = hold_in("REPLICATE_1", a, b, story, holds)
-        a.kill("stargate-front", "worker", "cerebro")
-        story.load.wait_cut()
-    a.api.done(task)
-    assert the_active_one(a, b, story) is b
-
-
 def test_it_serves_on_one_site_after_the_target_was_killed_while_it_took_over(sites: tuple[Site, Site]) -> None:
     """In HAND_OVER the answer is unknown: disks stay down on the source until the target says what it did."""
     a, b = sites
@@ -171,3 +158,15 @@ if LONG:
         for key in story.disk_ids.values():
             name = f"snapshot:{row['uuid']}:{key}"
             assert a.checksum(name) == b.checksum(name)
+
+    def test_it_finishes_a_migration_although_engine_leader_and_worker_died(sites: tuple[Site, Site]) -> None:
+        """The rows' server lives on: what is away for a moment, or a new leader's term, is no answer to the order."""
+        a, b = sites
+        story = protect(a, "shipping", seed=55)
+        story.load.start(a.open)
+        with ExitStack() as holds:
+            task = hold_in("REPLICATE_1", a, b, story, holds)
+            a.kill("stargate-front", "worker", "cerebro")
+            story.load.wait_cut()
+        a.api.done(task)
+        assert the_active_one(a, b, story) is b
