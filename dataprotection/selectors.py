@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Min, QuerySet
+from django.utils import timezone
 
-from dataprotection.choices import OneTimeState, SnapshotState
+from dataprotection.choices import EntityType, OneTimeState, SnapshotState
 from dataprotection.models import VM, OneTimeSnapshot, ProtectionDomain, Snapshot, StoredFile, VolumeGroup
 from dataprotection.services import manifest
 from prism.core.engine import engine
@@ -65,6 +66,12 @@ class Recoverability:
     name: str
     entity_type: str
     places: list[Place]
+    """This site first."""
+
+    @property
+    def type_label(self) -> str:
+        """VM, Volume Group or File."""
+        return EntityType(self.entity_type).label if self.entity_type in EntityType.values else self.entity_type
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -100,6 +107,18 @@ def _here(snapshot: Snapshot) -> Any:
     )
 
 
+def _may_be_gone(row: Replication) -> bool:
+    """Whether the site that received it may have let it expire. The newest it has of a domain stays anyway."""
+    if row.retention_seconds is None or row.finished_at is None:
+        return False
+    if timezone.now() < row.finished_at + timedelta(seconds=row.retention_seconds):
+        return False
+    sent = Replication.objects.filter(
+        domain_uuid=row.domain_uuid, site=row.site, direction=Direction.OUT, state=ReplicationState.SUCCEEDED
+    )
+    return sent.filter(snapshot_created_at__gt=row.snapshot_created_at).exists()
+
+
 def _remote_places(snapshot: Snapshot) -> list[Place]:
     rows = Replication.objects.filter(snapshot_uuid=snapshot.uuid, direction=Direction.OUT).select_related("site")
     places = {}
@@ -108,6 +127,8 @@ def _remote_places(snapshot: Snapshot) -> list[Place]:
         reason = "" if done else f"The replication is {row.state.lower()}. {row.error}".strip()
         if done and row.site.capability == Capability.BACKUP:
             reason = "The site is for backups only: retrieve the snapshot first."
+        if done and not reason and _may_be_gone(row):
+            reason = "Its retention there has ended: look at that site."
         places[row.site_id] = Place(row.site.name, not reason, snapshot.created_at if done else None, reason)
     return list(places.values())
 

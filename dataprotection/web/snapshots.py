@@ -14,18 +14,19 @@ from django.urls import reverse
 
 from dataprotection.choices import EntityType, SnapshotState
 from dataprotection.models import ProtectionDomain, Snapshot
+from dataprotection.selectors import recoverability
 from dataprotection.services import images
 from dataprotection.services import restore as restore_services
 from dataprotection.services import snapshots as snapshot_services
 from dataprotection.web.manifests import ManifestEntity, entities_of, groups_of
 from dataprotection.web.orders import RETENTIONS, task_url
+from prism.core.exceptions import Refused
 from prism.webkit.access import operator, reader
 from prism.webkit.downloads import download
-from prism.webkit.orders import Done, actor_of, order_page, posted
+from prism.webkit.orders import Done, actor_of, order_page, posted, say
 from prism.webkit.pages import show
 from replication.choices import Direction
 from replication.models import Replication
-from replication.states import ReplicationState
 
 USABLE = (SnapshotState.AVAILABLE, SnapshotState.RETAIN_FOREVER)
 OVERWRITE, CREATE = "overwrite", "create"
@@ -78,16 +79,13 @@ def details(request: HttpRequest, uuid: UUID) -> HttpResponse:
 @reader
 def recovery(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """Recovery Details: per entity, where it can be recovered, and why not."""
-    snapshot = _snapshot(uuid)
-    usable = snapshot.state in USABLE
-    copies = {copy.site: copy for copy in _copies(snapshot)}
-    done = ReplicationState.SUCCEEDED
-    sites = [(site, copy.state == done, copy.get_state_display()) for site, copy in copies.items()]
-    return show(
-        request,
-        "dataprotection/recovery.html",
-        _context(snapshot, entities=entities_of(snapshot), usable=usable, sites=sites),
-    )
+    snapshot, error = _snapshot(uuid), ""
+    try:
+        found = recoverability(snapshot)
+    except Refused as refusal:
+        found, error = [], say(refusal)
+    sites = [place.site for place in found[0].places[1:]] if found else []
+    return show(request, "dataprotection/recovery.html", _context(snapshot, entities=found, sites=sites, error=error))
 
 
 class RestoreForm(forms.Form):

@@ -6,7 +6,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -16,7 +17,8 @@ from django.utils import timezone
 
 from dataprotection.models import ConsistencyGroup, OneTimeSnapshot
 from prism.core.models import Alert
-from tests.console.conftest import Rows, make_domain, make_site, make_snapshot
+from replication.models import Replication
+from tests.console.conftest import Rows, make_domain, make_replication, make_site, make_snapshot
 
 pytestmark = pytest.mark.usefixtures("no_workers")
 
@@ -222,3 +224,25 @@ def test_it_asks_the_database_the_same_number_of_times_however_much_there_is(
         make_site(f"site-{number}")
     with django_assert_max_num_queries(20):
         reader.get(reverse("dp:overview"))
+
+
+def test_it_calls_no_point_recoverable_that_the_engine_or_the_other_site_may_not_have(
+    reader: Client, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataprotection import selectors
+
+    hour_ago = timezone.now() - timedelta(hours=1)
+    kept = {"state": "SUCCEEDED", "direction": "out", "retention_seconds": 60, "finished_at": hour_ago}
+    Replication.objects.filter(pk=rows.replication.pk).update(**kept)
+    monkeypatch.setattr(selectors.manifest, "read", lambda raw: SimpleNamespace(entities=[_entry(rows)]))
+    url = reverse("dp:recovery", args=[rows.snapshot.pk])
+    text = reader.get(url).content.decode()
+    assert "The block engine does not have it" in text
+    assert "retention there has ended" not in text  # the newest one that the site has stays
+    newer = make_snapshot(rows.domain, 1, rows.vm)
+    make_replication(rows.domain, newer, rows.site, **kept)
+    assert "retention there has ended" in reader.get(url).content.decode()
+
+
+def _entry(rows: Rows) -> SimpleNamespace:
+    return SimpleNamespace(uuid=rows.vm.pk, name="app01", type="vm", disks=[])
