@@ -14,6 +14,7 @@ from prism.core.engine import engine
 from replication import constants
 from replication.cerebro import health, registry
 from replication.cerebro.edges import guarded
+from replication.cerebro.engine_health import EngineHealth
 from replication.cerebro.leader import Leader, Rhythm, tick
 from replication.cerebro.server import Server
 from stargate.errors import StargateError
@@ -90,10 +91,12 @@ class Process:
 
     def _watch_engine(self) -> None:
         """The start callbacks, each time the engine has started: its gates wait for their answer (a stale site)."""
-        watch = EngineWatch()
+        watch, health_of_engine, rhythm = EngineWatch(), EngineHealth(), Rhythm()
         while not self.stopping.is_set():
             with guarded("watching the engine"):
                 watch.look()
+                if rhythm.is_due("engine", constants.PING_EVERY, timezone.now()):
+                    health_of_engine.look(timezone.now())
             self.stopping.wait(TICK_SECONDS)
 
     def _ask_peers(self) -> None:

@@ -38,6 +38,7 @@ class MemoryEngine(Orders):
     def __init__(self, run: Path) -> None:
         self.term = 0
         self.incarnation = 1
+        self.facts: dict[str, Any] = {}
         self.peers: dict[str, str] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.cancelled: list[str] = []
@@ -54,7 +55,7 @@ class MemoryEngine(Orders):
             server.stop()
 
     def do_status(self) -> dict[str, Any]:
-        return {"term": self.term, "incarnation": self.incarnation}
+        return {"term": self.term, "incarnation": self.incarnation, "store_connected": True, **self.facts}
 
     def do_claim_term(self, term: int) -> dict[str, Any]:
         with self.lock:

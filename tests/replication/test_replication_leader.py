@@ -17,6 +17,7 @@ from prism.core.engine import engine as this_engine
 from prism.core.models import Alert, Task
 from prism.core.services import tasks
 from replication.cerebro import health, registry
+from replication.cerebro.engine_health import EngineHealth
 from replication.cerebro.leader import Leader, Rhythm, tick
 from replication.cerebro.process import EngineWatch
 from replication.models import LeaderState, RemoteSite
@@ -152,3 +153,25 @@ def test_it_asks_the_peers_again_when_only_the_engine_was_restarted(
     engine.incarnation += 1
     assert watch.look()
     assert calls == ["asked", "asked"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"frozen": True}, "frozen"),
+        ({"store_connected": False, "log_used_bytes": 30, "log_cap_bytes": 40}, "75 % full"),
+        ({"last_error": "no space"}, "keeps failing: no space"),
+    ],
+)
+def test_it_says_when_the_engine_is_ill(local: Any, engine: MemoryEngine, facts: dict[str, Any], words: str) -> None:
+    now = timezone.now()
+    health_of_engine = EngineHealth()
+    assert health_of_engine.look(now) == ""
+    engine.facts = facts
+    assert words in health_of_engine.look(now)
+    assert not Alert.objects.filter(kind="engine_unhealthy").exists()
+    health_of_engine.look(now + timedelta(seconds=31))
+    assert words in Alert.objects.get(kind="engine_unhealthy", resolved_at=None).message
+    engine.facts = {}
+    health_of_engine.look(now + timedelta(seconds=40))
+    assert not Alert.objects.filter(kind="engine_unhealthy", resolved_at=None).exists()
