@@ -17,8 +17,6 @@ from stargate.units import MiB
 from tests.support.engine_site import EngineSite, wait_for
 from tests.support.foreign import mounted, nbdfuse, run
 
-pytestmark = pytest.mark.foreign
-
 
 @pytest.fixture
 def image(folder: Path) -> Path:
@@ -28,6 +26,7 @@ def image(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.foreign("nbdinfo")
 def test_nbdinfo_reads_what_we_promise(site: EngineSite) -> None:
     disk = site.disk(16 * MiB, "vm1-disk0")
     found = json.loads(run("nbdinfo", "--json", site.uri("vm1-disk0")))["exports"][0]
@@ -40,6 +39,7 @@ def test_nbdinfo_reads_what_we_promise(site: EngineSite) -> None:
     assert json.loads(run("nbdinfo", "--json", site.uri(f"snapshot:{snapshot}:{disk}")))["exports"][0]["is_read_only"]
 
 
+@pytest.mark.foreign("nbdcopy", "qemu-img")
 def test_copies_are_identical_both_ways(site: EngineSite, image: Path, folder: Path) -> None:
     size = image.stat().st_size
     site.disk(size, "copy")
@@ -53,6 +53,7 @@ def test_copies_are_identical_both_ways(site: EngineSite, image: Path, folder: P
     run("qemu-img", "compare", "-f", "raw", "-F", "raw", site.uri("copy"), site.uri("converted"))
 
 
+@pytest.mark.foreign("qemu-io")
 def test_qemu_io_patterns(site: EngineSite) -> None:
     site.disk(64 * MiB, "patterns")
     steps = [
@@ -62,6 +63,7 @@ def test_qemu_io_patterns(site: EngineSite) -> None:
     run("qemu-io", "-f", "raw", site.uri("patterns"), *[part for step in steps for part in ("-c", step)])
 
 
+@pytest.mark.foreign("fio")
 def test_fio_verifies_its_own_writes(site: EngineSite) -> None:
     site.disk(64 * MiB, "fio")
     out = run(
@@ -91,6 +93,7 @@ def write_files(folder: Path, stop: threading.Event, errors: list[Exception]) ->
 
 
 @pytest.mark.root
+@pytest.mark.foreign("nbdfuse", "mkfs.ext4", "e2fsck", "mount")
 def test_ext4_snapshotted_under_load_is_clean(site: EngineSite, folder: Path) -> None:
     disk = site.disk(64 * MiB, "ext4")
     stop, errors = threading.Event(), []  # type: ignore[var-annotated]
