@@ -112,7 +112,8 @@ class HotWriter:
         readers: bool = False,
     ) -> HotWriter:
         """Continue after the `live` batches (all that the catalog names); regions without any are free. With `readers`,
-        who may not know yet that a batch is gone, they are so only after `free`.
+        who may not know yet that a batch is gone, they are so only after `free`, and nothing of a region is written
+        anew before.
 
         `region_bytes` is how far a region is filled. Raises DamagedData when a live region is missing or unreadable.
         """
@@ -131,9 +132,16 @@ class HotWriter:
         if writer._ends:
             writer._current = min(writer._ends, key=lambda region: writer._ends[region])
         if readers:
-            writer._ends.update(dict.fromkeys(writer._free, region_bytes))
-            writer._free.clear()
+            writer._keep_what_was_written()
         return writer
+
+    def _keep_what_was_written(self) -> None:
+        """A batch that died while a reader was behind may lie behind the last live one: go on at the file's end."""
+        for region, end in self._ends.items():
+            size = self._files[region].size()
+            self._ends[region] = max(end, size + -size % BLOCK_BYTES)
+        self._ends.update(dict.fromkeys(self._free, self._region_bytes))
+        self._free.clear()
 
     def _adopt(self, region: int) -> None:
         file = self._disk.open(_region_path(self._path, region))

@@ -99,6 +99,28 @@ def test_it_reuses_no_region_that_a_front_behind_may_read(event: str) -> None:
     assert site.content(name) == expected
 
 
+def test_a_restarted_store_writes_over_no_dead_batch_that_a_front_behind_may_read() -> None:
+    site, other = started()
+    name = create(site)
+    write(site, other, 0, b"is live in the same region, below")
+    drained(site)
+    write(site, name, 0, b"one." * 1024)
+    drained(site)
+    snapshot(site, name)
+    site.drain()
+    assert site.fold()  # what `name` has in the hot tier is dead, but the front does not know yet
+    site.kill_store()
+    site.start_store()
+    site.connect()
+    for _ in range(4):
+        write(site, other, 4 * BLOCK_BYTES, b"goes to the hot tier")
+        site.drain()
+    assert site.content(name)[:BLOCK_BYTES] == b"one." * 1024
+    site.settle()
+    assert not site.restarts
+    assert site.content(name)[:BLOCK_BYTES] == b"one." * 1024
+
+
 def test_regions_are_used_again_once_the_front_followed() -> None:
     site, _, other = folded_behind_the_front()
     site.settle()

@@ -119,6 +119,21 @@ def test_it_appends_behind_the_live_batches_after_a_restart() -> None:
     assert _read_all(disk, live + refs) == sorted(blocks) + sorted(more)
 
 
+def test_it_writes_over_nothing_that_a_reader_may_still_know_after_a_restart() -> None:
+    rng = Random(3)
+    disk = MemDisk()
+    writer = _writer(disk)
+    live = _append(writer, _blocks(rng, 5))
+    blocks = _blocks(rng, 5)
+    dead = _append(writer, blocks)
+    writer.close()
+    again = HotWriter.open(disk, "hot", live=live, region_bytes=SMALL_REGION, readers=True)
+    refs = _append(again, _blocks(rng, 5))
+    assert refs[0].region == dead[0].region
+    assert refs[0].offset >= dead[0].offset + dead[0].length
+    assert _read_all(disk, dead) == sorted(blocks)
+
+
 def test_it_uses_freed_regions_again_under_a_new_incarnation() -> None:
     rng = Random(4)
     disk = MemDisk()
