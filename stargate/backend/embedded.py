@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 from stargate.backend.base import (
-    BlockBackend,
     Capabilities,
     ChunkChange,
     Health,
@@ -17,8 +16,8 @@ from stargate.backend.base import (
     check_change,
     check_ranges,
     cut_chunk,
-    zeroing,
 )
+from stargate.backend.recorded import RecordedBackend
 from stargate.backend.state import Stage, StateFile
 from stargate.errors import InvalidArgument, NotFound
 from stargate.extents.format import ZERO_HASH, Kind, MissingChild, MissingExtent
@@ -30,14 +29,14 @@ STATE_PATH = "backend.json"
 _READERS_MAX = 64
 
 
-class EmbeddedBackend(BlockBackend):
+class EmbeddedBackend(RecordedBackend):
     """Over a store that the caller opened and closes. Only a writing store can change things. Safe between threads."""
 
     capabilities = Capabilities(content_addressed=True, atomic_group=True, cheap_diff=True, shared=False, verified=True)
 
     def __init__(self, store: ExtentStore) -> None:
         self._store = store
-        self._file = StateFile(store.disk, STATE_PATH)
+        super().__init__(StateFile(store.disk, STATE_PATH))
         self._covered = 0
         self._readers: dict[bytes, TreeReader] = {}
         self._lock = threading.RLock()
@@ -73,23 +72,14 @@ class EmbeddedBackend(BlockBackend):
             self._covered = max(self._covered, position)
         return version
 
+    def _make_durable(self) -> None:
+        self._store.flush()
+
     def commit(self) -> int:
         covered = self._covered
         self._store.flush()
         self._file.change(lambda state: setattr(state, "covered", max(state.covered, covered)))
         return self._file.state.covered
-
-    def clone(self, version: VersionId) -> VersionId:
-        self._reader(version)
-        return version
-
-    def resize(self, version: VersionId, size_bytes: int, position: int) -> VersionId:
-        return self.apply(version, size_bytes, self.info(version).chunk_bytes, [], position)
-
-    def zero(self, version: VersionId, ranges: Sequence[tuple[int, int]], position: int) -> VersionId:
-        changes, whole = zeroing(self, version, ranges)
-        size_bytes, chunk_bytes = self.info(version)
-        return self.apply(version, size_bytes, chunk_bytes, changes, position, zero_ranges=whole)
 
     def changed_ranges(self, old: VersionId | None, new: VersionId) -> Iterator[tuple[int, int]]:
         sizes = [self.info(version) for version in (old, new) if version is not None]
@@ -104,18 +94,6 @@ class EmbeddedBackend(BlockBackend):
             stop = min(end, (index + 1) * step)
         if stop:
             yield start, stop - start
-
-    def group_snapshot(self, name: str, versions: Sequence[VersionId], position: int) -> None:
-        for version in versions:
-            self._reader(version)
-        self._store.flush()
-        self._file.add_group(name, list(versions), position)
-
-    def group(self, name: str) -> tuple[int, list[VersionId]]:
-        return self._file.group(name)
-
-    def drop_group(self, name: str) -> None:
-        self._file.drop_group(name)
 
     def stage(self, key: str, base: VersionId | None, size_bytes: int, chunk_bytes: int) -> None:
         self._file.load()
@@ -135,20 +113,6 @@ class EmbeddedBackend(BlockBackend):
             version = self._apply(base, stage.size_bytes, stage.chunk_bytes, changes, zero_ranges)
             self._store.flush()
             self._file.set_stage(key, Stage(version.hex(), stage.size_bytes, stage.chunk_bytes))
-
-    def publish(self, key: str) -> VersionId:
-        return self._file.publish(key)
-
-    def abort(self, key: str) -> None:
-        self._file.set_stage(key, None)
-
-    def pin(self, version: VersionId, owner: str) -> None:
-        self._reader(version)
-        self._store.flush()
-        self._file.pin(version, owner)
-
-    def unpin(self, version: VersionId, owner: str) -> None:
-        self._file.unpin(version, owner)
 
     def collect(self, live: Iterable[VersionId]) -> int:
         self._store.flush()

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from blake3 import blake3
 
 from stargate.backend.base import (
-    BlockBackend,
     Capabilities,
     ChunkChange,
     Health,
@@ -19,8 +18,8 @@ from stargate.backend.base import (
     check_change,
     check_ranges,
     cut_chunk,
-    zeroing,
 )
+from stargate.backend.recorded import RecordedBackend
 from stargate.backend.state import Stage, State, StateFile
 from stargate.errors import InvalidArgument, NoSpace, NotFound
 from stargate.extents.nodes import TreeFormat
@@ -32,7 +31,7 @@ STATE_PATH = "versions.json"
 _STEP = MiB
 
 
-class FileBackend(BlockBackend):
+class FileBackend(RecordedBackend):
     """Versions in `versions/` of a disk. One thread at a time; nothing is checksummed."""
 
     capabilities = Capabilities(
@@ -41,7 +40,7 @@ class FileBackend(BlockBackend):
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._file = StateFile(disk, STATE_PATH)
+        super().__init__(StateFile(disk, STATE_PATH))
         self._applied: dict[str, tuple[int, int]] = {}
         self._covered = 0
 
@@ -85,6 +84,9 @@ class FileBackend(BlockBackend):
         self._covered = max(self._covered, position)
         return version
 
+    def _make_durable(self) -> None:
+        self.commit()
+
     def commit(self) -> int:
         def edit(state: State) -> None:
             state.covered = max(state.covered, self._covered)
@@ -95,36 +97,12 @@ class FileBackend(BlockBackend):
         self._applied.clear()
         return self._file.state.covered
 
-    def clone(self, version: VersionId) -> VersionId:
-        self.info(version)
-        return version
-
-    def resize(self, version: VersionId, size_bytes: int, position: int) -> VersionId:
-        return self.apply(version, size_bytes, self.info(version).chunk_bytes, [], position)
-
-    def zero(self, version: VersionId, ranges: Sequence[tuple[int, int]], position: int) -> VersionId:
-        changes, whole = zeroing(self, version, ranges)
-        size_bytes, chunk_bytes = self.info(version)
-        return self.apply(version, size_bytes, chunk_bytes, changes, position, zero_ranges=whole)
-
     def changed_ranges(self, old: VersionId | None, new: VersionId) -> Iterator[tuple[int, int]]:
         step = self.info(new).chunk_bytes
         end = max(self.info(version).size_bytes for version in (old, new) if version is not None)
         for offset in range(0, end, step):
             if self._part(old, offset, step) != self._part(new, offset, step):
                 yield offset, min(step, -(-end // BLOCK_BYTES) * BLOCK_BYTES - offset)
-
-    def group_snapshot(self, name: str, versions: Sequence[VersionId], position: int) -> None:
-        for version in versions:
-            self.info(version)
-        self.commit()
-        self._file.add_group(name, list(versions), position)
-
-    def group(self, name: str) -> tuple[int, list[VersionId]]:
-        return self._file.group(name)
-
-    def drop_group(self, name: str) -> None:
-        self._file.drop_group(name)
 
     def stage(self, key: str, base: VersionId | None, size_bytes: int, chunk_bytes: int) -> None:
         self._file.load()
@@ -138,20 +116,6 @@ class FileBackend(BlockBackend):
         base = bytes.fromhex(stage.version)
         version = self._apply(base, stage.size_bytes, stage.chunk_bytes, changes, zero_ranges)
         self._set_stage(key, version, stage.size_bytes, stage.chunk_bytes)
-
-    def publish(self, key: str) -> VersionId:
-        return self._file.publish(key)
-
-    def abort(self, key: str) -> None:
-        self._file.set_stage(key, None)
-
-    def pin(self, version: VersionId, owner: str) -> None:
-        self.info(version)
-        self.commit()
-        self._file.pin(version, owner)
-
-    def unpin(self, version: VersionId, owner: str) -> None:
-        self._file.unpin(version, owner)
 
     def collect(self, live: Iterable[VersionId]) -> int:
         self.commit()
