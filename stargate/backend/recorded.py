@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What backends that keep pins, groups and stages in a `StateFile` share: bytes are durable before a record names them."""
+"""What backends with a `StateFile` share: bytes are durable before a pin, a group or a stage names them."""
 
 from __future__ import annotations
 
