@@ -19,8 +19,8 @@ from dataprotection.services import containers as container_services
 from dataprotection.services import files as file_services
 from dataprotection.services import images
 from dataprotection.web.inventory.connections import disk_lines
+from dataprotection.web.inventory.deletion import Deletion, deletion_page
 from dataprotection.web.inventory.fields import container_field, name_field
-from dataprotection.web.inventory.vms import DeleteForm
 from prism.webkit.access import operator, reader
 from prism.webkit.downloads import download as answer
 from prism.webkit.orders import Done, actor_of, order_page, posted
@@ -100,20 +100,16 @@ def download(request: HttpRequest, uuid: UUID) -> HttpResponseBase:
 def delete_file(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """The file; snapshots keep theirs."""
     found = get_object_or_404(StoredFile, pk=uuid)
-
-    def order(data: dict[str, Any], _key: str) -> Done:
-        file_services.delete(found, even_if_protected=data["even_if_protected"], actor=actor_of(request))
-        return Done(reverse("dp:files"), f"{found.path} was deleted.")
-
-    context = {
-        **FILES,
-        "heading": f"Delete {found.path}",
-        "save": "Delete",
-        "tone": "danger",
-        "back": reverse("dp:file", args=[uuid]),
-        "warning": "The file is deleted. Snapshots of it stay.",
-    }
-    return order_page(request, FORM, DeleteForm(posted(request)), order, context, again_url=reverse("dp:files"))
+    what = Deletion(
+        found.path,
+        "The file is deleted. Snapshots of it stay.",
+        page=reverse("dp:file", args=[uuid]),
+        table=reverse("dp:files"),
+    )
+    actor = actor_of(request)
+    return deletion_page(
+        request, what, lambda even: file_services.delete(found, even_if_protected=even, actor=actor), FILES
+    )
 
 
 class ContainerForm(forms.Form):

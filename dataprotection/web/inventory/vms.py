@@ -18,6 +18,7 @@ from dataprotection.models import VM, Nic
 from dataprotection.services import vms as vm_services
 from dataprotection.services.disks import NewDisk
 from dataprotection.web.inventory.connections import disk_lines
+from dataprotection.web.inventory.deletion import Deletion, deletion_page
 from dataprotection.web.inventory.fields import SizeField, container_field, name_field
 from prism.webkit.access import operator, reader
 from prism.webkit.orders import Done, actor_of, order_page, posted, press
@@ -55,12 +56,6 @@ class NewVmForm(VmForm):
 class EditVmForm(VmForm):
     power_state = forms.ChoiceField(
         label="Power state", choices=PowerState.choices, help_text="As you know it: an unmanaged VM runs elsewhere."
-    )
-
-
-class DeleteForm(forms.Form):
-    even_if_protected = forms.BooleanField(
-        label="Delete it although it is protected; it will be a missing entity of its protection domain", required=False
     )
 
 
@@ -161,27 +156,16 @@ def edit(request: HttpRequest, uuid: UUID) -> HttpResponse:
 def delete(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """The VM and its disks; snapshots keep theirs."""
     found = get_object_or_404(VM, pk=uuid)
-
-    def order(data: dict[str, Any], _key: str) -> Done:
-        vm_services.delete(found, even_if_protected=data["even_if_protected"], actor=actor_of(request))
-        return Done(reverse("dp:vms"), f"VM {found.name} was deleted.")
-
-    context = {
-        **NAV,
-        "heading": f"Delete VM {found.name}",
-        "save": "Delete",
-        "tone": "danger",
-        "back": reverse("dp:vm", args=[uuid]),
-        "warning": f"The VM and its {found.disks.count()} disks are deleted, with all written since the last snapshot. "
+    what = Deletion(
+        f"VM {found.name}",
+        f"The VM and its {found.disks.count()} disks are deleted, with all written since the last snapshot. "
         "Snapshots of it stay.",
-    }
-    return order_page(
-        request,
-        "dataprotection/inventory/form.html",
-        DeleteForm(posted(request)),
-        order,
-        context,
-        again_url=reverse("dp:vms"),
+        page=reverse("dp:vm", args=[uuid]),
+        table=reverse("dp:vms"),
+    )
+    actor = actor_of(request)
+    return deletion_page(
+        request, what, lambda even: vm_services.delete(found, even_if_protected=even, actor=actor), NAV
     )
 
 

@@ -17,8 +17,8 @@ from dataprotection.models import VM, VolumeGroup
 from dataprotection.services import volume_groups as group_services
 from dataprotection.services.disks import NewDisk
 from dataprotection.web.inventory.connections import disk_lines
+from dataprotection.web.inventory.deletion import Deletion, deletion_page
 from dataprotection.web.inventory.fields import SizeField, container_field, name_field
-from dataprotection.web.inventory.vms import DeleteForm
 from prism.webkit.access import operator, reader
 from prism.webkit.orders import Done, actor_of, order_page, posted, press
 from prism.webkit.pages import show
@@ -121,21 +121,17 @@ def edit(request: HttpRequest, uuid: UUID) -> HttpResponse:
 def delete(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """The group and its disks; snapshots keep theirs."""
     found = get_object_or_404(VolumeGroup, pk=uuid)
-
-    def order(data: dict[str, Any], _key: str) -> Done:
-        group_services.delete(found, even_if_protected=data["even_if_protected"], actor=actor_of(request))
-        return Done(reverse("dp:volume-groups"), f"Volume group {found.name} was deleted.")
-
-    context = {
-        **NAV,
-        "heading": f"Delete volume group {found.name}",
-        "save": "Delete",
-        "tone": "danger",
-        "back": reverse("dp:volume-group", args=[uuid]),
-        "warning": f"The group and its {found.disks.count()} disks are deleted. What was written since the last "
+    what = Deletion(
+        f"volume group {found.name}",
+        f"The group and its {found.disks.count()} disks are deleted. What was written since the last "
         "snapshot is lost. Snapshots of it stay.",
-    }
-    return order_page(request, FORM, DeleteForm(posted(request)), order, context, again_url=reverse("dp:volume-groups"))
+        page=reverse("dp:volume-group", args=[uuid]),
+        table=reverse("dp:volume-groups"),
+    )
+    actor = actor_of(request)
+    return deletion_page(
+        request, what, lambda even: group_services.delete(found, even_if_protected=even, actor=actor), NAV
+    )
 
 
 @operator
