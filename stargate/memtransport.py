@@ -57,12 +57,18 @@ SOUND = Spoil()
 
 
 class MemoryNetwork:
-    """Where the transports of several sites meet. One per simulation; `rng` decides all that is left to chance."""
+    """Where the transports of several sites meet. One per simulation; `rng` decides all that is left to chance.
 
-    def __init__(self, clock: Clock, rng: Random) -> None:
+    `condition` makes what its threads wait with: a simulator that lets one thread run at a time gives its own.
+    """
+
+    def __init__(
+        self, clock: Clock, rng: Random, *, condition: Callable[[], threading.Condition] = threading.Condition
+    ) -> None:
         self.clock = clock
+        self.condition = condition
         self._rng = rng
-        self._changed = threading.Condition()
+        self._changed = condition()
         self._listeners: dict[tuple[str, int], MemoryListener] = {}
         self._spoils: deque[Spoil] = deque()
         self._open = 0
@@ -219,7 +225,7 @@ class _Wire:
         self.clock = network.clock
         self.spoil = spoil
         self._rngs = Random(rng.random()), Random(rng.random())
-        self.changed = threading.Condition()
+        self.changed = network.condition()
         self._ends: list[MemoryStream] = []
 
     def ends(self, near: bytes | None, far: bytes | None, address: str) -> tuple[MemoryStream, MemoryStream]:

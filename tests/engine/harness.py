@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 
 from stargate.catalog.state import BatchRef
-from stargate.clock import SystemClock
+from stargate.clock import Clock, SystemClock
 from stargate.extents.index import MemoryIndex
 from stargate.extents.reader import ExtentReader
 from stargate.extents.store import ExtentStore
@@ -109,15 +109,17 @@ class Store:
     extents: ExtentStore
     worker: Worker
     sweeper: Sweeper
+    grants: CatalogGrants
     line: Mailbox = field(default_factory=Mailbox)
 
 
 class Site:
     """One site's engine; either half may be None (not running)."""
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, *, disk: CutDisk | None = None, clock: Clock | None = None) -> None:
         self.rng = rng
-        self.disk = CutDisk()
+        self.disk = disk or CutDisk()
+        self.clock = clock or SystemClock()
         self.index = MemoryIndex()
         self.restarts = 0
         self.front: Front | None = None
@@ -136,10 +138,10 @@ class Site:
         hub = CatalogHub(self.disk)
         extents = ExtentStore(self.disk, self.index, writable=True, egroup_bytes=MiB)
         worker = Worker(self.disk, hub, extents, _never, region_bytes=REGION_BYTES)
-        grants = CatalogGrants(hub, SystemClock())
-        sweeper = Sweeper(hub, extents, grants, self._table, SystemClock())
+        grants = CatalogGrants(hub, self.clock)
+        sweeper = Sweeper(hub, extents, grants, self._table, self.clock)
         worker._drop_epochs()
-        self.store = Store(hub, extents, worker, sweeper)
+        self.store = Store(hub, extents, worker, sweeper, grants)
 
     def start_front(self) -> None:
         state = load_state(self.disk)
@@ -154,6 +156,7 @@ class Site:
             log_reader=LogReader(self.disk, "oplog"),
             hot_reader=HotReader(self.disk, "hot"),
             chunks=extents,
+            clock=self.clock,
         )
         replay(engine, oplog.recovered)
         if not state.log_id:
