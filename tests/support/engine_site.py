@@ -99,10 +99,12 @@ class EngineSite:
 
     def kill(self, *parts: str) -> None:
         """kill -9 of `front`, `store` or (none named) both."""
-        for part in parts or ("front", "store"):
-            process = getattr(self, part)
+        processes = {part: getattr(self, part) for part in parts or ("front", "store")}
+        for process in processes.values():
             if process is not None:
                 process.send_signal(signal.SIGKILL)
+        for part, process in processes.items():
+            if process is not None:
                 process.wait()
                 setattr(self, part, None)
 

@@ -35,7 +35,7 @@ def stamp(writer: int, number: int, disk: int, block: int) -> bytes:
 
 def read_stamp(data: bytes, disk: int, block: int) -> tuple[int, int] | None:
     """(writer, number) of a block, None for zeros. Raises AssertionError for torn, foreign or misplaced bytes."""
-    if not any(data):
+    if data.count(0) == len(data):
         return None
     magic, writer, number, found_disk, found_block = _STAMP.unpack_from(data)
     assert magic == _MAGIC, f"disk {disk} block {block} holds bytes nobody wrote"
@@ -78,6 +78,7 @@ class StampedWriter(threading.Thread):
         flush_every: int = 0,
         start_number: int = 1,
         pace_seconds: float = 0.0,
+        fua_every: int = 0,
     ) -> None:
         super().__init__(name=f"writer-{writer}", daemon=True)
         self.journal = Journal(writer)
@@ -87,6 +88,7 @@ class StampedWriter(threading.Thread):
         self._blocks = blocks
         self._random = random.Random(f"{seed}-{writer}-{start_number}")
         self._flush_every = flush_every
+        self._fua_every = fua_every
         self._number = start_number
         self._pace_seconds = pace_seconds
         self._stop_asked = threading.Event()
@@ -111,7 +113,8 @@ class StampedWriter(threading.Thread):
         block = self._random.randrange(self._blocks // self._writers) * self._writers + self.journal.writer
         write = Write(self._number, disk, block, time.monotonic())
         self.journal.writes.append(write)
-        clients[disk].write(block * BLOCK, stamp(self.journal.writer, write.number, disk, block))
+        fua = bool(self._fua_every) and write.number % self._fua_every == 0
+        clients[disk].write(block * BLOCK, stamp(self.journal.writer, write.number, disk, block), fua=fua)
         write.acknowledged = time.monotonic()
         self._number += 1
         if self._flush_every and write.number % self._flush_every == 0:
