@@ -4,15 +4,14 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('dataprotection', '0001_initial'),
+        ("dataprotection", "0001_initial"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='protectiondomain',
-            name='generation_seen',
+            model_name="protectiondomain",
+            name="generation_seen",
             field=models.BigIntegerField(default=0),
         ),
     ]

@@ -9,7 +9,9 @@ from typing import Any
 
 from django import forms
 from django.http import HttpRequest, HttpResponse
+from django.template.defaultfilters import pluralize
 
+from dataprotection.models import VM, VolumeGroup
 from prism.webkit.orders import Done, order_page, posted
 
 
@@ -27,6 +29,12 @@ class Deletion:
     warning: str
     page: str
     table: str
+
+
+def disks_in_words(entity: VM | VolumeGroup) -> str:
+    """ "1 disk" or "3 disks"."""
+    count = entity.disks.count()
+    return f"{count} disk{pluralize(count)}"
 
 
 def deletion_page(

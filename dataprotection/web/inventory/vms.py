@@ -18,7 +18,7 @@ from dataprotection.models import VM, Nic
 from dataprotection.services import vms as vm_services
 from dataprotection.services.disks import NewDisk
 from dataprotection.web.inventory.connections import disk_lines
-from dataprotection.web.inventory.deletion import Deletion, deletion_page
+from dataprotection.web.inventory.deletion import Deletion, deletion_page, disks_in_words
 from dataprotection.web.inventory.fields import SizeField, container_field, name_field
 from prism.webkit.access import operator, reader
 from prism.webkit.orders import Done, actor_of, order_page, posted, press
@@ -158,7 +158,7 @@ def delete(request: HttpRequest, uuid: UUID) -> HttpResponse:
     found = get_object_or_404(VM, pk=uuid)
     what = Deletion(
         f"VM {found.name}",
-        f"The VM and its {found.disks.count()} disks are deleted, with all written since the last snapshot. "
+        f"The VM and its {disks_in_words(found)} are deleted, with all written since the last snapshot. "
         "Snapshots of it stay.",
         page=reverse("dp:vm", args=[uuid]),
         table=reverse("dp:vms"),

@@ -17,7 +17,7 @@ from dataprotection.models import VM, VolumeGroup
 from dataprotection.services import volume_groups as group_services
 from dataprotection.services.disks import NewDisk
 from dataprotection.web.inventory.connections import disk_lines
-from dataprotection.web.inventory.deletion import Deletion, deletion_page
+from dataprotection.web.inventory.deletion import Deletion, deletion_page, disks_in_words
 from dataprotection.web.inventory.fields import SizeField, container_field, name_field
 from prism.webkit.access import operator, reader
 from prism.webkit.orders import Done, actor_of, order_page, posted, press
@@ -123,7 +123,7 @@ def delete(request: HttpRequest, uuid: UUID) -> HttpResponse:
     found = get_object_or_404(VolumeGroup, pk=uuid)
     what = Deletion(
         f"volume group {found.name}",
-        f"The group and its {found.disks.count()} disks are deleted. What was written since the last "
+        f"The group and its {disks_in_words(found)} are deleted. What was written since the last "
         "snapshot is lost. Snapshots of it stay.",
         page=reverse("dp:volume-group", args=[uuid]),
         table=reverse("dp:volume-groups"),
