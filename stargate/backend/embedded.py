@@ -22,7 +22,7 @@ from stargate.backend.state import Stage, StateFile
 from stargate.errors import InvalidArgument, NotFound
 from stargate.extents.format import ZERO_HASH, Kind, MissingChild, MissingExtent
 from stargate.extents.store import ExtentStore
-from stargate.extents.tree import TreeFormat, TreeReader, diff, empty_root, reachable, update
+from stargate.extents.tree import TreeFormat, TreeReader, diff, empty_root, update
 from stargate.units import BLOCK_BYTES
 
 STATE_PATH = "backend.json"
@@ -118,8 +118,7 @@ class EmbeddedBackend(RecordedBackend):
         self._store.flush()
         epoch = self._store.sweep_begin()
         self._file.load()
-        keep = reachable(self._store, {*live, *self._file.state.kept()})
-        freed = self._store.sweep_delete(keep, epoch)
+        freed = self._store.sweep_delete({*live, *self._file.state.kept()}, epoch)
         with self._lock:
             self._readers.clear()
         self._store.punch(freed)

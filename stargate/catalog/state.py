@@ -95,6 +95,8 @@ class Grant:
     snapshot: str
     quota_bytes: int
     expires_at: float
+    since: int = 0  # sweep epoch when it was given: what was stamped from then on may be its
+    used_bytes: int = 0  # of the quota
 
 
 @dataclass(slots=True)
@@ -306,7 +308,18 @@ def _peer_removed(state: State, op: Op, position: int) -> None:
 
 
 def _grant(state: State, op: Op, position: int) -> None:
-    state.grants[op["session"]] = Grant(op["session"], op["peer"], op["snapshot"], op["quota_bytes"], op["expires_at"])
+    """Given again it is prolonged: what it protects and what it has used stay."""
+    old = state.grants.get(op["session"])
+    since, used = (op.get("since", 0), 0) if old is None else (old.since, old.used_bytes)
+    state.grants[op["session"]] = Grant(
+        op["session"], op["peer"], op["snapshot"], op["quota_bytes"], op["expires_at"], since, used
+    )
+
+
+def _grant_used(state: State, op: Op, position: int) -> None:
+    grant = state.grants.get(op["session"])
+    if grant is not None:
+        grant.used_bytes = max(grant.used_bytes, op["used_bytes"])
 
 
 def _grant_end(state: State, op: Op, position: int) -> None:
@@ -343,6 +356,7 @@ _HANDLERS = {
     "peer": _peer,
     "peer_removed": _peer_removed,
     "grant": _grant,
+    "grant_used": _grant_used,
     "grant_end": _grant_end,
     "token": _token,
     "sweep": _sweep,

@@ -265,5 +265,21 @@ class Engine:
     def reclaimable(self, snapshots: Sequence[str]) -> Json:
         return cast(Json, self.store.call("reclaimable", snapshots=list(snapshots)))
 
+    def what_if(self, snapshots: Sequence[str]) -> Json:
+        """What deleting all of these gives back: {"freed_bytes" (None: unknown), "exact", "scanned_at"}."""
+        return cast(Json, self.store.call("what_if", 60.0, snapshots=list(snapshots)))
+
+    def scan(self) -> Json:
+        """Account for all space now: {"scanned_at", "exclusive": {snapshot: bytes}}."""
+        return cast(Json, self.store.call("scan", 600.0))
+
+    def health(self) -> Json:
+        """{damaged, healed, findings, unfoldable, oldest_unchecked_seconds, last_pass_at}: what the scrub knows."""
+        return cast(Json, self.store.call("health"))
+
+    def scrub(self) -> Json:
+        """Check everything that is stored now; `health` after it. May take hours on a large site."""
+        return cast(Json, self.store.call("scrub", 86400.0))
+
     def sweep(self) -> Json:
         return cast(Json, self.store.call("sweep", 600.0))

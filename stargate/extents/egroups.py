@@ -16,7 +16,7 @@ from stargate.errors import DamagedData, NoSpace, Unavailable
 from stargate.extents import format as ef
 from stargate.extents.index import Freed
 from stargate.fs.disk import Disk, File
-from stargate.units import MiB
+from stargate.units import BLOCK_BYTES, MiB
 
 FOLDER = "egroups"
 EGROUP_BYTES = 256 * MiB
@@ -93,7 +93,20 @@ class EgroupFiles:
         self._files[egroup] = file
 
     def punch(self, freed: Freed) -> None:
-        self.file(freed.egroup).punch(freed.offset, freed.length)
+        """Make a hole, as many whole pages as can be: a file system gives back no less.
+
+        Extents do not end at pages. Where the rest of a page holds zeros (padding, an older hole, the end of a
+        neighbour's data) a hole changes no byte, so it is taken along.
+        """
+        file = self.file(freed.egroup)
+        start, end = freed.offset, freed.offset + freed.length
+        first = start - start % BLOCK_BYTES
+        if first < start and not any(file.pread(start - first, first)):
+            start = first
+        last = min(-(-end // BLOCK_BYTES) * BLOCK_BYTES, file.size())
+        if last > end and not any(file.pread(last - end, end)):
+            end = last
+        file.punch(start, end - start)
 
     def store_id(self) -> bytes | None:
         """Identity in the headers, or None when no egroup has a readable one. A torn header can only be the last, empty

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -70,9 +71,9 @@ class Index(Protocol):
 
     def commit(self, change: Change) -> None: ...
 
-    def items(self) -> Iterator[tuple[bytes, Location]]: ...
+    def items(self, low: bytes = b"", high: bytes | None = None) -> Iterator[tuple[bytes, Location]]: ...
 
-    def freed(self) -> list[Freed]: ...
+    def freed(self, limit: int | None = None) -> list[Freed]: ...
 
     def meta(self, name: str) -> bytes | None: ...
 
@@ -105,11 +106,14 @@ class MemoryIndex:
         self._freed.difference_update(change.returned)
         self._meta.update(change.meta)
 
-    def items(self) -> Iterator[tuple[bytes, Location]]:
-        yield from list(self._extents.items())
+    def items(self, low: bytes = b"", high: bytes | None = None) -> Iterator[tuple[bytes, Location]]:
+        """As `LmdbIndex.items`, but for the order."""
+        for digest, location in list(self._extents.items()):
+            if digest >= low and (high is None or digest < high):
+                yield digest, location
 
-    def freed(self) -> list[Freed]:
-        return sorted(self._freed)
+    def freed(self, limit: int | None = None) -> list[Freed]:
+        return sorted(self._freed)[:limit]
 
     def meta(self, name: str) -> bytes | None:
         return self._meta.get(name)
@@ -200,11 +204,15 @@ class LmdbIndex:
         for name, value in change.meta:
             txn.put(name.encode(), value, db=self._meta)
 
-    def items(self) -> Iterator[tuple[bytes, Location]]:
-        """All entries in hash order, in short read transactions: an entry written meanwhile may or may not appear."""
-        start = b""
+    def items(self, low: bytes = b"", high: bytes | None = None) -> Iterator[tuple[bytes, Location]]:
+        """Entries with low <= hash < high (None: to the end) in hash order, in short read transactions: one written
+        meanwhile may or may not appear.
+        """
+        start = low
         while batch := self._page(start):
             for digest, value in batch:
+                if high is not None and digest >= high:
+                    return
                 yield digest, Location(*_VALUE.unpack(value))
             start = batch[-1][0] + b"\0"
 
@@ -218,9 +226,10 @@ class LmdbIndex:
                         break
         return found
 
-    def freed(self) -> list[Freed]:
+    def freed(self, limit: int | None = None) -> list[Freed]:
+        """The first `limit` (None = all) ranges that are owed to the file system, by place."""
         with self._env.begin(db=self._freed) as txn, txn.cursor() as cursor:
-            return [Freed(*_RANGE.unpack(key), *_LENGTH.unpack(value)) for key, value in cursor]
+            return [Freed(*_RANGE.unpack(key), *_LENGTH.unpack(value)) for key, value in islice(cursor, limit)]
 
     def meta(self, name: str) -> bytes | None:
         with self._env.begin(db=self._meta) as txn:

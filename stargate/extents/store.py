@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -207,38 +207,48 @@ class ExtentStore(ExtentReader):
             with self.lock:
                 del self._holds[key]
 
-    def sweep_begin(self) -> int:
-        """A new sweep epoch, durable. Collect the live hashes after this call."""
+    def sweep_begin(self, keep_from: int | None = None) -> int:
+        """A new sweep epoch, durable. Collect what is named after this call.
+
+        `keep_from`: what was stamped in this epoch or later is kept too, for ingests that are open but not connected.
+        """
         self._check_writable()
         with self.lock:
             self.commit_index(Change(meta=(("epoch", (self.epoch + 1).to_bytes(8, "little")),)))
             self.epoch += 1
-            self._floor = min([self.epoch, *self._holds.values()])
+            self._floor = min([self.epoch, *self._holds.values(), *([] if keep_from is None else [keep_from])])
             return self.epoch
 
-    def sweep_delete(self, live: Callable[[bytes], bool] | set[bytes] | frozenset[bytes], epoch: int) -> list[Freed]:
-        """Delete what is neither live nor stamped since `epoch` began, parents first. `live` must contain whole
-        subtrees (`reachable`).
+    def sweep_steps(self, named: Iterable[bytes], epoch: int) -> Iterator[list[Freed]]:
+        """Delete what `named` (roots, chunks; iterated over several times) does not need and nobody stamped since
+        `epoch` began, parents first; what was freed, batch by batch. Raises MissingExtent, DamagedData.
         """
         self._check_writable()
-        return sweep.delete(self, live.__contains__ if isinstance(live, (set, frozenset)) else live, epoch)
+        return sweep.delete(self, named, epoch)
+
+    def sweep_delete(self, named: Iterable[bytes], epoch: int) -> list[Freed]:
+        """All of `sweep_steps` at once."""
+        return [item for batch in self.sweep_steps(named, epoch) for item in batch]
 
     def punch(self, freed: Sequence[Freed] | None = None) -> int:
-        """Return ranges to the file system once no reader from before the deletion is left; bytes. None = all that
-        older runs left behind.
+        """Return ranges to the file system once no reader from before the deletion is left; bytes. None = all that is
+        owed.
         """
         self._check_writable()
+        if freed is None:
+            return sum(self._punch(batch) for batch in iter(lambda: self.index.freed(_PUNCH_BATCH), []))
         # Only what the index still owes: a rebuild meanwhile may have brought an extent back to life.
-        owed = self.index.freed()
-        ranges = owed if freed is None else sorted(set(owed).intersection(freed))
-        for at in range(0, len(ranges), _PUNCH_BATCH):
-            batch = ranges[at : at + _PUNCH_BATCH]
-            with self.lock:
-                for item in batch:
-                    self.files.punch(item)
-                total = self._returned_bytes() + sum(item.length for item in batch)
-                self.commit_index(Change(returned=batch, meta=(("returned_bytes", total.to_bytes(8, "little")),)))
-        return sum(item.length for item in ranges)
+        ranges = sorted(set(self.index.freed()).intersection(freed))
+        return sum(self._punch(ranges[at : at + _PUNCH_BATCH]) for at in range(0, len(ranges), _PUNCH_BATCH))
+
+    def _punch(self, batch: Sequence[Freed]) -> int:
+        done = sum(item.length for item in batch)
+        with self.lock:  # nobody appends meanwhile: a page at the end of a range is looked at before it goes
+            for item in batch:
+                self.files.punch(item)
+            total = self._returned_bytes() + done
+            self.commit_index(Change(returned=batch, meta=(("returned_bytes", total.to_bytes(8, "little")),)))
+        return done
 
     def cut(self, epoch: int) -> int:
         """Stamps from here on are kept: `epoch`, or the one of the oldest ingest that is open or was when the sweep

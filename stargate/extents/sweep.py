@@ -1,58 +1,129 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deleting what no root reaches, beside running ingests.
+"""Deleting what nothing names, beside running ingests, in bounded memory.
 
-Rank by rank from the roots down, so that a crash at any point leaves no node without its children. An extent that was
-asked for or put since the sweep began is kept, and, because presence means a complete subtree, so are its descendants,
-which lie in ranks still to come.
+Rank by rank from the roots down, so that a crash at any point leaves no node without its children. Because presence
+means a complete subtree, what is needed at a rank follows from the nodes that are still present above it; nothing is
+remembered between ranks. An extent that was asked for or put since the sweep began stays, and so, by the same rule,
+does all that lies below it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from stargate.extents import format as ef
 from stargate.extents import nodes
-from stargate.extents.index import Change, Freed, Location
+from stargate.extents.index import Change, Freed, Index, Location
 
 if TYPE_CHECKING:
+    from stargate.extents.reader import ExtentReader
     from stargate.extents.store import ExtentStore
 
+PART_EXTENTS = 1 << 20
+"""Extents looked at together: bounds the memory of a sweep or scan to some 100 MiB."""
+
+CHUNK_RANK, ROOT_RANK = 0, 256
 _BATCH = 1024
+_BEYOND = b"\xff" * (ef.HASH_BYTES + 1)
 
 
-def delete(store: ExtentStore, live: Callable[[bytes], bool], epoch: int) -> list[Freed]:
-    """Ranges freed. Their deletion is durable; their bytes are still there for readers that located them before."""
-    by_rank: dict[int, list[bytes]] = {}
+def parts(count: int) -> list[tuple[bytes, bytes]]:
+    """Ranges [low, high) of the hash space with about `PART_EXTENTS` of `count` evenly spread hashes each."""
+    number = max(1, -(-count // PART_EXTENTS))
+    edges = [(at << 64) // number for at in range(number)]
+    lows = [edge.to_bytes(8, "big") if edge else b"" for edge in edges]
+    return list(zip(lows, [*lows[1:], _BEYOND], strict=True))
+
+
+def ranks(index: Index) -> Counter[int]:
+    """Rank -> extents of that rank."""
+    return Counter(location.rank for _, location in index.items())
+
+
+def children_at(store: ExtentReader, location: Location, digest: bytes, rank: int) -> list[bytes]:
+    """The children of a present node that are of `rank`. Raises DamagedData, MissingExtent."""
+    if location.rank != rank + 1 and location.kind != ef.Kind.ROOT:
+        return []
+    payload = store.read_node(digest)
+    if location.kind == ef.Kind.ROOT and nodes.parse_root(payload)[0].depth != rank:
+        return []
+    return nodes.children(location.kind, payload)
+
+
+def delete(store: ExtentStore, named: Iterable[bytes], epoch: int) -> Iterator[list[Freed]]:
+    """Delete all that nothing in `named` (roots and chunks) needs; yields the ranges freed, batch by batch.
+
+    `named` is iterated over several times. A range's deletion is durable when it is yielded; its bytes are still there
+    for readers that located them before. Raises MissingExtent, before anything that depends on it was deleted, for a
+    needed extent that the index does not show: rebuild the index.
+    """
+    _check_present(store, named)
+    found = ranks(store.index)
+    for rank in sorted(found, reverse=True):
+        for low, high in parts(found[rank]):
+            needed = _needed(store, rank, low, high)
+            direct = {name for name in named if low <= name < high} if rank in (CHUNK_RANK, ROOT_RANK) else set()
+            dead = _dead(store, rank, (low, high), needed, direct)
+            for at in range(0, len(dead), _BATCH):
+                yield _delete_batch(store, dead[at : at + _BATCH], epoch)
+
+
+def _check_present(store: ExtentStore, named: Iterable[bytes]) -> None:
+    batch: list[bytes] = []
+    for name in named:
+        batch.append(name)
+        if len(batch) == _BATCH:
+            _refuse_missing(store, batch)
+            batch = []
+    _refuse_missing(store, batch)
+
+
+def _refuse_missing(store: ExtentStore, names: list[bytes]) -> None:
+    for name, location in zip(names, store.index.get_many(names), strict=True):
+        if location is None and name != ef.ZERO_HASH:
+            raise ef.MissingExtent(
+                f"extent {name.hex()} is needed but not in the index; nothing below it is swept, rebuild the index"
+            )
+
+
+def _needed(store: ExtentStore, rank: int, low: bytes, high: bytes) -> set[bytes]:
+    needed: set[bytes] = set()
+    if rank == ROOT_RANK:
+        return needed
     for digest, location in store.index.items():
-        if not live(digest):
-            by_rank.setdefault(location.rank, []).append(digest)
-    kept: set[bytes] = set()
-    freed: list[Freed] = []
-    for rank in sorted(by_rank, reverse=True):
-        dead = by_rank[rank]
-        for at in range(0, len(dead), _BATCH):
-            freed += _delete_batch(store, dead[at : at + _BATCH], epoch, kept)
-    return freed
+        if location.rank > rank:
+            needed.update(name for name in children_at(store, location, digest, rank) if low <= name < high)
+    return needed
 
 
-def _delete_batch(store: ExtentStore, digests: list[bytes], epoch: int, kept: set[bytes]) -> list[Freed]:
+def _dead(
+    store: ExtentStore, rank: int, part: tuple[bytes, bytes], needed: set[bytes], direct: set[bytes]
+) -> list[bytes]:
+    """What of this rank and part nobody needs. All that is needed must be there, or nothing may be deleted."""
+    dead: list[bytes] = []
+    for digest, location in store.index.items(*part):
+        if location.rank != rank:
+            continue
+        if digest in needed:
+            needed.discard(digest)
+        elif digest not in direct:
+            dead.append(digest)
+    _refuse_missing(store, list(needed))
+    return dead
+
+
+def _delete_batch(store: ExtentStore, digests: list[bytes], epoch: int) -> list[Freed]:
     """Delete one batch in one transaction. Stamps are read again under the lock under which has() and puts set them."""
     with store.lock:
         cut = store.cut(epoch)
-        doomed: list[tuple[bytes, Location]] = []
-        for digest, location in zip(digests, store.index.get_many(digests), strict=True):
-            if location is None:
-                continue
-            if location.stamp >= cut or digest in kept or store.is_claimed(digest):
-                _keep_children(store, digest, location, kept)
-            else:
-                doomed.append((digest, location))
+        doomed: list[tuple[bytes, Location]] = [
+            (digest, location)
+            for digest, location in zip(digests, store.index.get_many(digests), strict=True)
+            if location is not None and location.stamp < cut and not store.is_claimed(digest)
+        ]
         freed = [Freed(loc.egroup, loc.offset, ef.extent_bytes(loc.stored_bytes)) for _, loc in doomed]
-        store.commit_index(Change(deletes=[digest for digest, _ in doomed], freed=freed))
+        if doomed:
+            store.commit_index(Change(deletes=[digest for digest, _ in doomed], freed=freed))
     return freed
-
-
-def _keep_children(store: ExtentStore, digest: bytes, location: Location, kept: set[bytes]) -> None:
-    if location.kind != ef.Kind.CHUNK:
-        kept.update(nodes.children(location.kind, store.read_node(digest)))

@@ -34,7 +34,7 @@ SESSIONS_MAX = 64
 @dataclass(frozen=True, slots=True)
 class Grant:
     """What this site allowed: one snapshot from one site, so many uncompressed bytes, questions about the store or not.
-    `published`: the snapshot arrived completely before."""
+    `published`: the snapshot arrived completely before. `used_bytes` of the quota, as last remembered."""
 
     session: str
     site_id: str
@@ -42,6 +42,7 @@ class Grant:
     quota_bytes: int
     fingerprinting: bool = True
     published: bool = False
+    used_bytes: int = 0
 
 
 class GrantBook(Protocol):
@@ -51,6 +52,10 @@ class GrantBook(Protocol):
         """The open grant of exactly these three, or of a snapshot already here; raises PeerRefused (unknown, expired,
         another's).
         """
+        ...
+
+    def used(self, session: str, used_bytes: int) -> None:
+        """Remember, durably, how much of its quota the session has used."""
         ...
 
     def publish(self, grant: Grant, members: Sequence[Member], manifest: dict[str, Any]) -> None:
@@ -76,7 +81,7 @@ class Ingest(Protocol):
 
 @dataclass(slots=True)
 class _Use:
-    """What a session did so far in this process; the quota starts anew with it, which a peer cannot cause."""
+    """What a session did so far; across a restart of the process at most `FLUSH_BYTES` of its quota are forgotten."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     new_bytes: int = 0
@@ -132,7 +137,7 @@ class StoreIngest:
 
     def put(self, grant: Grant, items: Sequence[Item]) -> tuple[int, int]:
         """Store items in order; returns (new, already here). Raises PeerProtocol for a lie, PeerRefused, NoSpace."""
-        use = self._use(grant.session)
+        use = self._use(grant.session, grant.used_bytes)
         present = self._store.has([item.hash for item in items])
         stored = 0
         for item, here in zip(items, present, strict=True):
@@ -144,6 +149,7 @@ class StoreIngest:
                 use.deliver(item.hash)
         if use.flush_due(sum(item.usize for item in items)):
             self._store.flush()
+            self._book.used(grant.session, use.new_bytes)
         return stored, len(items) - stored
 
     def publish(self, grant: Grant, members: Sequence[Member], manifest: dict[str, Any]) -> None:
@@ -186,9 +192,10 @@ class StoreIngest:
                 )
             use.new_bytes += usize
 
-    def _use(self, session: str) -> _Use:
+    def _use(self, session: str, used_bytes: int = 0) -> _Use:
         with self._lock:
             use = self._uses.pop(session, None) or _Use()
+            use.new_bytes = max(use.new_bytes, used_bytes)
             self._uses[session] = use
             while len(self._uses) > SESSIONS_MAX:
                 self._uses.pop(next(iter(self._uses)))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Curator's rhythm: account for space and sweep after versions came or went, without ever taking much of a core.
+"""Curator's rhythm: end expired grants, sweep and account for space after versions came or went, without ever taking
+much of a core.
 
 The next run waits at least the pause it was given, and `SHARE` times as long as the last one took: large sites are
 looked at more rarely, not more expensively.
@@ -12,6 +13,8 @@ import threading
 
 from stargate.clock import Clock
 from stargate.errors import StargateError, Unavailable
+from stargate.store.accounts import Accounts
+from stargate.store.grants import CatalogGrants
 from stargate.store.hub import CatalogHub
 from stargate.store.sweep import Sweeper
 
@@ -25,24 +28,33 @@ class Curator(threading.Thread):
     """Scans and sweeps when the set of versions changed since the last run."""
 
     def __init__(
-        self, hub: CatalogHub, sweeper: Sweeper, stopped: threading.Event, pause_seconds: float, clock: Clock
+        self,
+        hub: CatalogHub,
+        sweeper: Sweeper,
+        accounts: Accounts,
+        grants: CatalogGrants,
+        stopped: threading.Event,
+        pause_seconds: float,
+        clock: Clock,
     ) -> None:
         super().__init__(name="curator", daemon=True)
         self._hub = hub
         self._sweeper = sweeper
+        self._accounts = accounts
+        self._grants = grants
         self._stopped = stopped
         self._pause_seconds = pause_seconds
         self._clock = clock
+        self.last_error = ""
+        """Why the last sweep or scan failed; empty while all is well."""
 
     def run(self) -> None:
         seen: frozenset[str] | None = None
         pause = self._pause_seconds
         while not self._stopped.wait(pause):
-            now = self._versions()
-            if now == seen:
-                continue
             began = self._clock.monotonic()
-            if self._turn():
+            now = self._versions()
+            if self._turn(now != seen):
                 seen = now
             pause = max(self._pause_seconds, SHARE * (self._clock.monotonic() - began))
 
@@ -51,15 +63,19 @@ class Curator(threading.Thread):
             state = self._hub.state
             return frozenset([e.epoch for e in state.epochs.values() if e.root is not None] + list(state.snapshots))
 
-    def _turn(self) -> bool:
+    def _turn(self, changed: bool) -> bool:
         """False: try again next time."""
         try:
-            self._sweeper.sweep()
-            self._sweeper.scan()
+            changed = self._grants.end_expired() > 0 or changed
+            if changed:
+                self._sweeper.sweep()
+                self._accounts.scan()
+            self.last_error = ""
         except Unavailable as exc:
             log.info("%s", exc.message)
             return False
-        except (OSError, StargateError):
+        except (OSError, StargateError) as exc:
             log.exception("the sweep failed; it is tried again")
+            self.last_error = str(exc)
             return False
         return True

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from stargate.clock import Clock
@@ -15,12 +15,20 @@ from stargate.peer.wire import Member
 from stargate.store.hub import CatalogHub
 
 
+STAGED_SECONDS = 6 * 3600.0
+"""How long what an interrupted replication delivered is kept without another attempt."""
+
+
 class CatalogGrants:
     """Grants live in the catalog, so that a resumed replication finds its own after a restart."""
 
-    def __init__(self, hub: CatalogHub, clock: Clock) -> None:
+    def __init__(self, hub: CatalogHub, clock: Clock, sweep_epoch: Callable[[], int] = lambda: 0) -> None:
+        """`sweep_epoch` tells the extent store's present one; what is stamped with it or later may be a grant's."""
         self._hub = hub
         self._clock = clock
+        self._sweep_epoch = sweep_epoch
+        self._started = clock.monotonic()
+        self._met: dict[str, float] = {}  # session -> when its peer was last here
 
     def allow(self, session: str, site_id: str, snapshot: str, quota_bytes: int, expires_seconds: float) -> None:
         """Let `site_id` send `snapshot`. Repeating it prolongs the grant."""
@@ -32,12 +40,33 @@ class CatalogGrants:
                 "snapshot": snapshot,
                 "quota_bytes": quota_bytes,
                 "expires_at": self._clock.now() + expires_seconds,
+                "since": self._sweep_epoch(),
             }
         )
 
-    def open_grants(self) -> int:
-        """How many incoming snapshots are under way; their staged nodes must not be swept."""
-        return sum(g.expires_at > self._clock.now() for g in list(self._hub.state.grants.values()))
+    def protected_from(self) -> int | None:
+        """The sweep epoch of the oldest grant that is being used; None = there is none. What its peer delivered in an
+        earlier connection was stamped then or later, and no root in the catalog names it yet.
+        """
+        now, fresh = self._clock.now(), self._clock.monotonic() - STAGED_SECONDS
+        with self._hub.lock:
+            grants = list(self._hub.state.grants.values())
+        used = [g for g in grants if g.expires_at > now and self._met.get(g.session, self._started) > fresh]
+        return min((g.since for g in used), default=None)
+
+    def end_expired(self) -> int:
+        """Take grants that ran out from the catalog; how many."""
+        with self._hub.lock:
+            over = [g.session for g in self._hub.state.grants.values() if g.expires_at <= self._clock.now()]
+        for session in over:
+            self._end(session)
+        return len(over)
+
+    def used(self, session: str, used_bytes: int) -> None:
+        """Remember how much of its quota a session has used; a restart does not renew it."""
+        with self._hub.lock:
+            if session in self._hub.state.grants:
+                self._hub.commit({"op": "grant_used", "session": session, "used_bytes": used_bytes})
 
     def grant(self, session: str, site_id: str, snapshot: str) -> Grant:
         with self._hub.lock:
@@ -46,7 +75,15 @@ class CatalogGrants:
             found = self._hub.state.grants.get(session)
             present = self._hub.state.snapshots.get(snapshot)
             if found is not None and found.expires_at > self._clock.now():
-                return Grant(session, found.peer, found.snapshot, found.quota_bytes, published=present is not None)
+                self._met[session] = self._clock.monotonic()
+                return Grant(
+                    session,
+                    found.peer,
+                    found.snapshot,
+                    found.quota_bytes,
+                    published=present is not None,
+                    used_bytes=found.used_bytes,
+                )
             if present is not None and present.origin == site_id:
                 return Grant(session, site_id, snapshot, 0, published=True)
         raise PeerRefused("no such replication was agreed on, or it took too long; start the replication again")
@@ -81,5 +118,7 @@ class CatalogGrants:
             self._end(grant.session)
 
     def _end(self, session: str) -> None:
-        if session in self._hub.state.grants:
-            self._hub.commit({"op": "grant_end", "session": session})
+        with self._hub.lock:
+            self._met.pop(session, None)
+            if session in self._hub.state.grants:
+                self._hub.commit({"op": "grant_end", "session": session})

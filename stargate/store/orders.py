@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
@@ -13,6 +14,7 @@ from stargate.control.server import Orders
 from stargate.errors import InvalidArgument, NotFound, Unavailable
 from stargate.extents.store import ExtentStore
 from stargate.extents.tree import diff
+from stargate.store.accounts import Accounts
 from stargate.store.grants import CatalogGrants
 from stargate.store.hub import CatalogHub
 from stargate.store.outgoing import Outgoing
@@ -33,6 +35,7 @@ class StoreOrders(Orders):
         worker: Worker,
         grants: CatalogGrants,
         sweeper: Sweeper,
+        accounts: Accounts,
         outgoing: Outgoing,
         clock: Clock,
     ) -> None:
@@ -41,6 +44,7 @@ class StoreOrders(Orders):
         self._worker = worker
         self._grants = grants
         self._sweeper = sweeper
+        self._accounts = accounts
         self._outgoing = outgoing
         self._clock = clock
 
@@ -185,15 +189,20 @@ class StoreOrders(Orders):
             "hot_bytes": self._worker.hot_bytes,
             "log_bytes": self._worker.log_bytes,
             "free_bytes": self._extents.disk.free_bytes(),
-            "scanned_at": self._sweeper.scanned_at,
+            "scanned_at": self._accounts.scanned_at,
         }
 
     def do_reclaimable(self, snapshots: Sequence[str]) -> Json:
         """Exclusive bytes of each snapshot as of the last scan; null where no scan has seen it yet."""
-        return {s: self._sweeper.exclusive_bytes.get(s) for s in islice(snapshots, RANGES_MAX)}
+        return dict(self._accounts.reclaimable(islice(snapshots, RANGES_MAX)))
+
+    def do_what_if(self, snapshots: Sequence[str]) -> Json:
+        """What deleting all of these gives back: {freed_bytes or null, exact, scanned_at}."""
+        return asdict(self._accounts.what_if(list(islice(snapshots, RANGES_MAX))))
 
     def do_scan(self) -> Json:
-        return dict(self._sweeper.scan())
+        scan = self._accounts.scan()
+        return {"scanned_at": scan.at, "exclusive": {name: scan.freed_by([name]) for name in scan.numbers}}
 
     def do_sweep(self) -> Json:
         swept = self._sweeper.sweep()

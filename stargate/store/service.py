@@ -9,7 +9,9 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from stargate.clock import SystemClock
@@ -20,6 +22,7 @@ from stargate.extents.store import ExtentStore
 from stargate.fs.disk import OsDisk
 from stargate.hot.regions import read_batch_table
 from stargate.internal import Line
+from stargate.store.accounts import Accounts
 from stargate.store.curator import PAUSE_SECONDS, Curator
 from stargate.store.grants import CatalogGrants
 from stargate.store.hub import CatalogHub
@@ -60,12 +63,14 @@ class StoreProcess:
         extents = ExtentStore(disk, LmdbIndex(folder / "index"), writable=True)
         self._extents = extents
         self._worker = Worker(disk, self._hub, extents, self._done.set, settings.hot_limit_bytes)
-        grants = CatalogGrants(self._hub, clock)
-        sweeper = Sweeper(self._hub, extents, grants, lambda ref: read_batch_table(disk, "hot", ref), clock)
-        self._curator = Curator(self._hub, sweeper, self._done, settings.curator_seconds, clock)
+        grants = CatalogGrants(self._hub, clock, lambda: extents.epoch)
+        read_table = partial(read_batch_table, disk, "hot")
+        sweeper = Sweeper(self._hub, extents, grants, read_table, clock, _in_a_thread)
+        accounts = Accounts(self._hub, extents, read_table, clock, sweeper.lock)
+        self._curator = Curator(self._hub, sweeper, accounts, grants, self._done, settings.curator_seconds, clock)
         self._outgoing = Outgoing(self._hub, extents, settings.data / "identity", settings.site_id, clock)
         self._port = PeerPort(self._outgoing, grants, settings.listen, settings.peer_port, self._done)
-        orders = StoreOrders(self._hub, extents, self._worker, grants, sweeper, self._outgoing, clock)
+        orders = StoreOrders(self._hub, extents, self._worker, grants, sweeper, accounts, self._outgoing, clock)
         self._control = ControlServer(str(self._run_dir / "store.sock"), orders)
         self._internal = self._listen(str(self._run_dir / "internal.sock"))
 
@@ -133,6 +138,11 @@ class StoreProcess:
         finally:
             self._hub.detach(line)
             line.close()
+
+
+def _in_a_thread(work: Callable[[], None]) -> None:
+    """For what the front's line asks for and must not wait for."""
+    threading.Thread(target=work, name="give-back", daemon=True).start()
 
 
 def serve(settings: StoreSettings) -> int:

@@ -12,13 +12,14 @@ import copy
 import json
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from stargate.catalog.state import BatchRef
 from stargate.clock import Clock, SystemClock
+from stargate.errors import DamagedData
 from stargate.extents.index import MemoryIndex
 from stargate.extents.reader import ExtentReader
 from stargate.extents.store import ExtentStore
@@ -138,7 +139,7 @@ class Site:
         hub = CatalogHub(self.disk)
         extents = ExtentStore(self.disk, self.index, writable=True, egroup_bytes=MiB)
         worker = Worker(self.disk, hub, extents, _never, region_bytes=REGION_BYTES)
-        grants = CatalogGrants(hub, self.clock)
+        grants = CatalogGrants(hub, self.clock, lambda: extents.epoch)
         sweeper = Sweeper(hub, extents, grants, self._table, self.clock)
         worker._drop_epochs()
         self.store = Store(hub, extents, worker, sweeper, grants)
@@ -158,7 +159,7 @@ class Site:
             chunks=extents,
             clock=self.clock,
         )
-        replay(engine, oplog.recovered)
+        replay(engine, oplog.replayed())
         if not state.log_id:
             engine.append_ops([{"op": "log_created", "log_id": oplog.log_id.hex()}])
         exports = FrontExports(engine)
@@ -273,6 +274,19 @@ class Site:
         export = self.front.exports.lookup(name)
         return b"".join(bytes(part) for part in export.read(0, export.size_bytes))
 
+    def blocks(self, name: str) -> list[bytes | None]:
+        """The export block by block; None where it is refused as damaged."""
+        assert self.front is not None
+        export = self.front.exports.lookup(name)
+        found: list[bytes | None] = []
+        for offset in range(0, export.size_bytes, BLOCK_BYTES):
+            length = min(BLOCK_BYTES, export.size_bytes - offset)
+            try:
+                found.append(b"".join(bytes(part) for part in export.read(offset, length)))
+            except DamagedData:
+                found.append(None)
+        return found
+
 
 def _never() -> None:
     raise AssertionError("the store gave up")
@@ -284,11 +298,13 @@ class Image:
 
     size: int
     blocks: dict[int, bytes] = field(default_factory=dict)
+    _whole: bytes | None = None
 
     def copy(self, size: int = 0) -> Image:
-        return Image(size or self.size, dict(self.blocks))
+        return Image(size or self.size, dict(self.blocks), None if size else self._whole)
 
     def write(self, offset: int, data: bytes) -> None:
+        self._whole = None
         at = offset
         while at < offset + len(data):
             block, inside = divmod(at, BLOCK_BYTES)
@@ -298,43 +314,82 @@ class Image:
             at += step
 
     def bytes(self) -> bytes:
-        count = -(-self.size // BLOCK_BYTES)
-        return b"".join(self.blocks.get(n, bytes(BLOCK_BYTES)) for n in range(count))[: self.size]
+        if self._whole is None:
+            count = -(-self.size // BLOCK_BYTES)
+            self._whole = b"".join(self.blocks.get(n, bytes(BLOCK_BYTES)) for n in range(count))[: self.size]
+        return self._whole
+
+
+@dataclass(slots=True)
+class Found:
+    """What a site gives to read, as in `Model`: a disk as bytes, or with damage allowed as blocks, None where refused."""
+
+    disks: dict[str, bytes | list[bytes | None]] = field(default_factory=dict)
+    points: dict[str, dict[str, bytes | list[bytes | None]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, site: Site, *, damage: bool = False) -> Found:
+        """Read everything that the front serves. Without `damage` raises what a reader would get."""
+        assert site.front is not None
+        state = site.front.engine.state
+        read = site.blocks if damage else site.content
+        points = {
+            name: {m.disk: read(f"snapshot:{name}:{m.disk}") for m in snapshot.members}
+            for name, snapshot in state.snapshots.items()
+        }
+        return cls({name: read(name) for name, disk in state.vdisks.items() if disk.role != "down"}, points)
 
 
 @dataclass(slots=True)
 class Model:
-    """What must be there: disks by uuid, and snapshots' disks by export name."""
+    """What must be there: disks by uuid, and snapshots' disks by export name.
+
+    `gone` are snapshots received from another site that were deleted here; what is received has no place in the order
+    of the log, so it is not among `points`.
+    """
 
     disks: dict[str, Image] = field(default_factory=dict)
     points: dict[str, dict[str, Image]] = field(default_factory=dict)
+    gone: frozenset[str] = frozenset()
 
     def copy(self) -> Model:
-        return Model({k: v.copy() for k, v in self.disks.items()}, {k: dict(v) for k, v in self.points.items()})
+        disks = {name: image.copy() for name, image in self.disks.items()}
+        return Model(disks, dict(self.points), self.gone)
 
     def difference(self, site: Site) -> str:
         """Empty when the site holds exactly this."""
-        assert site.front is not None
-        state = site.front.engine.state
-        if set(state.vdisks) != set(self.disks) or set(state.snapshots) != set(self.points):
+        return self.unlike(Found.of(site))
+
+    def unlike(self, found: Found, *, received: Container[str] = ()) -> str:
+        """Empty when this was found, apart from the snapshots `received`, of which only that none is `gone` counts."""
+        own = {name: members for name, members in found.points.items() if name not in received}
+        if set(found.disks) != set(self.disks) or set(own) != set(self.points):
             return "other disks or snapshots"
+        if back := self.gone & found.points.keys():
+            return f"deleted snapshots are back: {sorted(back)}"
         for name, image in self.disks.items():
-            if state.vdisks[name].size_bytes != image.size:
-                return f"size of {name}: {state.vdisks[name].size_bytes}, not {image.size}"
-            if (found := _compare(site.content(name), image.bytes())) is not None:
-                return f"disk {name} {found}"
+            if (what := compare(found.disks[name], image.bytes())) is not None:
+                return f"disk {name} {what}"
         for snapshot, members in self.points.items():
+            if set(own[snapshot]) != set(members):
+                return f"snapshot {snapshot} has other disks"
             for disk, image in members.items():
-                if (found := _compare(site.content(f"snapshot:{snapshot}:{disk}"), image.bytes())) is not None:
-                    return f"snapshot {snapshot} disk {disk} {found}"
+                if (what := compare(own[snapshot][disk], image.bytes())) is not None:
+                    return f"snapshot {snapshot} disk {disk} {what}"
         return ""
 
 
-def _compare(found: bytes, wanted: bytes) -> str | None:
+def compare(found: bytes | list[bytes | None], wanted: bytes) -> str | None:
+    """None when equal; blocks that were refused are equal to all."""
     if found == wanted:
         return None
+    if isinstance(found, list):
+        blocks = [wanted[at : at + BLOCK_BYTES] for at in range(0, len(wanted), BLOCK_BYTES)]
+        if len(found) != len(blocks):
+            return f"has {len(found)} blocks, not {len(blocks)}"
+        wrong = next((n for n, block in enumerate(found) if block is not None and block != blocks[n]), None)
+        return None if wrong is None else f"block {wrong} holds {found[wrong]!r:.40}, not {blocks[wrong]!r:.40}"
     if len(found) != len(wanted):
         return f"has {len(found)} bytes, not {len(wanted)}"
     at = next(n for n in range(len(found)) if found[n] != wanted[n])
     return f"block {at // BLOCK_BYTES} (byte {at}) holds {found[at : at + 8]!r}, not {wanted[at : at + 8]!r}"
-

@@ -162,7 +162,7 @@ def test_a_sweep_keeps_what_gets_its_name_while_it_looks(step: str) -> None:
 
     def commit_after_a_look(op: Op) -> int:
         if op["op"] == step:
-            looked.append((extents.sweep_begin(), sweeper._live()[1]))
+            looked.append((extents.sweep_begin(), sweeper._named()[1]))
         return commit(op)
 
     hub.commit = commit_after_a_look  # type: ignore[method-assign]

@@ -42,6 +42,9 @@ class Book:
             raise PeerRefused("nothing was granted to this session")
         return replace(found, published=snapshot in self.published)
 
+    def used(self, session: str, used_bytes: int) -> None:
+        self.grants[session] = replace(self.grants[session], used_bytes=used_bytes)
+
     def publish(self, grant: Grant, members: Sequence[Member], manifest: dict[str, Any]) -> None:
         self.published[grant.snapshot] = (tuple(members), manifest)
 
