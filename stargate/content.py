@@ -15,7 +15,7 @@ not.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 ZERO = 0
 """Value of a block that was zeroed explicitly."""
@@ -89,8 +89,24 @@ class EpochContent:
         shard[block] = value
 
     def write_run(self, block: int, values: Iterable[int]) -> None:
-        for number, value in enumerate(values, block):
-            self.write(number, value)
+        values = iter(values)
+        while True:
+            count = (1 << SHARD_BITS) - (block & ((1 << SHARD_BITS) - 1))
+            found = dict(zip(range(block, block + count), values))  # noqa: B905 - the shard's end or the values'
+            if not found:
+                return
+            self.shards.setdefault(block >> SHARD_BITS, {}).update(found)
+            block += count
+
+    def write_sorted(self, blocks: Sequence[int], values: Sequence[int]) -> None:
+        """Many single blocks at once; `blocks` ascend."""
+        at = 0
+        while at < len(blocks):
+            key = blocks[at] >> SHARD_BITS
+            end = bisect_left(blocks, (key + 1) << SHARD_BITS, at)
+            shard = self.shards.setdefault(key, {})
+            shard.update(zip(blocks[at:end], values[at:end], strict=True))
+            at = end
 
     def zero(self, block: int, count: int) -> None:
         """Zero `count` blocks from `block`: what was there is forgotten."""

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from stargate.catalog.log import read_catalog
-from stargate.catalog.state import BatchRef, State
+from stargate.catalog.state import BatchRef, State, VDisk
 from stargate.errors import DamagedData
 from stargate.front.engine import FrontEngine
 from stargate.front.layers import HOT_BIT, POSITION_SHIFT, Layers
@@ -17,6 +17,7 @@ from stargate.hot.format import HotTable
 from stargate.oplog.format import CONTROL, WRITE, ZERO, LogBatch, LogMark, first_mark
 from stargate.oplog.log import OpLog
 from stargate.oplog.slots import load_superblock
+from stargate.oplog.skim import Run, by_disk
 from stargate.units import BLOCK_BYTES
 
 
@@ -62,7 +63,7 @@ def load_contents(state: State, layers: Layers, read_table: Callable[[BatchRef],
             content.apply_batch(table.zeros, table.chunks, values)
 
 
-def replay(engine: FrontEngine, batches: Iterable[LogBatch]) -> None:
+def replay(engine: FrontEngine, batches: Iterable[LogBatch | Run]) -> None:
     """Apply the recovered, undrained part of the log in its order."""
     for batch in batches:
         by_handle = engine.state.by_handle()
@@ -74,6 +75,9 @@ def replay(engine: FrontEngine, batches: Iterable[LogBatch]) -> None:
             disk = by_handle.get(record.handle)
             if disk is None:
                 continue  # written before the vDisk's deletion, which is in the catalog already
+        if isinstance(batch, Run):
+            _replay_run(engine, batch, by_handle)
+            continue
             content = engine.layers.get(disk.head).content
             block = record.offset // BLOCK_BYTES
             if record.type == ZERO:
@@ -81,3 +85,11 @@ def replay(engine: FrontEngine, batches: Iterable[LogBatch]) -> None:
             elif record.type == WRITE:
                 for number, crc in enumerate(record.crcs):
                     content.write(block + number, (record.position + number * BLOCK_BYTES) << POSITION_SHIFT | crc)
+
+
+def _replay_run(engine: FrontEngine, run: Run, disks: Mapping[int, VDisk]) -> None:
+    for handle, blocks, positions, crcs in by_disk(run):
+        disk = disks.get(handle)
+        if disk is not None:
+            values = [position << POSITION_SHIFT | crc for position, crc in zip(positions, crcs, strict=True)]
+            engine.layers.get(disk.head).content.write_sorted(blocks, values)

@@ -39,7 +39,8 @@ log = logging.getLogger(__name__)
 RESTART_EXIT_CODE = 75
 """Exit code that tells the supervisor: start me again at once (EX_TEMPFAIL)."""
 
-STORE_WAIT_SECONDS = 10.0
+STORE_WAIT_SECONDS = 2.0
+"""How long a restart waits for a store that may be on its way; without one it serves what there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class FrontProcess:
         engine = FrontEngine(
             oplog, state, layers, log_reader=LogReader(self._disk, "oplog"), hot_reader=self._hot, chunks=self._extents
         )
-        replay(engine, oplog.recovered)
+        replay(engine, oplog.replayed())
         if not state.log_id:
             engine.append_ops([{"op": "log_created", "log_id": oplog.log_id.hex()}])
         return engine

@@ -44,6 +44,7 @@ from stargate.oplog.format import (
 )
 from stargate.oplog.reader import Cursor
 from stargate.oplog.recovery import Recovered, recover
+from stargate.oplog.skim import Run
 from stargate.oplog.slots import (
     Slot,
     SlotPool,
@@ -84,6 +85,7 @@ class OpLog:
         self._pool = SlotPool(disk, path, info.segment_bytes, slots, {s.number for s in self._segments.values()})
         self._start = start
         self._recovered_end = found.end
+        self._parts = found.parts
         self._released = start.position
         self._appended = self._durable = found.end
         self._enter(found.slot, found.end.position // info.segment_bytes)
@@ -192,12 +194,28 @@ class OpLog:
     @property
     def recovered(self) -> Iterator[LogBatch]:
         """The batches found at open, oldest first; read again from disk on each use, for a full log's would be many."""
-        cursor = Cursor(self.info, self._segments.get, self._start, verify_above=None)
-        while cursor.mark.position < self._recovered_end.position:
+        return self._batches(
+            Cursor(self.info, self._segments.get, self._start, verify_above=None), self._recovered_end.position
+        )
+
+    def replayed(self) -> Iterator[LogBatch | Run]:
+        """The same once, for the start: what `open` kept of long runs, and the rest read again. Frees what was kept."""
+        parts, self._parts = self._parts, []
+        for part in parts:
+            if isinstance(part, Run):
+                yield part
+                continue
+            cursor = Cursor(self.info, self._segments.get, part.start, verify_above=None)
+            cursor.incarnation = part.incarnation
+            yield from self._batches(cursor, part.end)
+
+    @staticmethod
+    def _batches(cursor: Cursor, end: int) -> Iterator[LogBatch]:
+        while cursor.mark.position < end:
             batch = cursor.next()
-            if batch is None and cursor.mark.position < self._recovered_end.position:
+            if batch is None and cursor.mark.position < end:
                 raise damaged(cursor.mark.position, "a batch that was read at start is unreadable now")
-            if batch is None or batch.end > self._recovered_end.position:
+            if batch is None or batch.end > end:
                 return  # only the step into a fresh segment lay between
             yield batch
 

@@ -22,6 +22,7 @@ from stargate.oplog.format import (
     parse_footer,
 )
 from stargate.oplog.reader import Cursor, read_batch_header
+from stargate.oplog.skim import Run, Skimmer, Stretch
 from stargate.oplog.slots import Slot
 from stargate.units import MiB
 
@@ -30,12 +31,14 @@ class Recovered(NamedTuple):
     """The end of the log. `rewrite_from`: bytes of the last segment from here to `end` were perhaps never made durable.
 
     `incarnation` is the highest one seen anywhere. A footer behind `end` is not kept: its successor was never begun.
+    `parts`: what was read on the way, in order, so that nothing has to be read twice.
     """
 
     end: LogMark
     slot: Slot
     rewrite_from: int
     incarnation: int
+    parts: list[Run | Stretch]
 
 
 def recover(info: Superblock, slots: Sequence[Slot], covered: LogMark, known_durable: int) -> Recovered:
@@ -50,10 +53,9 @@ def recover(info: Superblock, slots: Sequence[Slot], covered: LogMark, known_dur
     later = [slot.header for slot in slots if slot.header is not None and slot.header.segment_index > first]
     proven = max([covered.position, known_durable, *(h.previous.position for h in later)])
     cursor = Cursor(info, by_index.get, covered, verify_above=proven)
-    durable = proven
-    while (batch := cursor.next()) is not None:
-        durable = max(durable, batch.durable)
-    last = cursor.slot
+    walk = Skimmer(info, cursor, proven)
+    walk.run()
+    durable, last = walk.durable, cursor.slot
     if last is None:
         raise damaged(covered.position, "the segment that the catalog continues from is missing")
     rest = list(_units(info, last.file, cursor.index, cursor.mark.position - cursor.index * info.segment_bytes))
@@ -64,6 +66,7 @@ def recover(info: Superblock, slots: Sequence[Slot], covered: LogMark, known_dur
         last,
         max(durable, cursor.index * info.segment_bytes + SEGMENT_HEADER_BYTES),
         max([info.incarnation, cursor.incarnation, *seen]),
+        walk.parts,
     )
 
 
