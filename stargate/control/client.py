@@ -126,6 +126,20 @@ class Engine:
         """`open` or `readonly`: the answer of the stale-site check for this run of the engine. Not durable."""
         return cast(Json, self.front.call("set_gate", vdisks=list(vdisks), gate=gate, reason=reason))
 
+    # -- clients of NBD -----------------------------------------------------------------------------------------------
+
+    def nbd_client_issue(self, name: str, days: int = 365) -> Json:
+        """{client, authority_pem, certificate_pem, key_pem}: what opens every disk over TLS. The key is told once."""
+        return cast(Json, self.front.call("nbd_client_issue", name=name, days=days))
+
+    def nbd_client_list(self) -> list[Json]:
+        """[{name, fingerprint, issued_at, expires_at, revoked_at, state: good | expired | revoked}], oldest first."""
+        return cast(list[Json], self.front.call("nbd_client_list"))
+
+    def nbd_client_revoke(self, name: str) -> Json:
+        """From now on no connection with it; those that are open are ended."""
+        return cast(Json, self.front.call("nbd_client_revoke", name=name))
+
     # -- snapshots ----------------------------------------------------------------------------------------------------
 
     def snapshot_create(
@@ -201,8 +215,10 @@ class Engine:
 
     # -- peers --------------------------------------------------------------------------------------------------------
 
-    def peer_set(self, site_id: str, name: str, certificate_pem: str) -> Json:
-        return cast(Json, self.store.call("peer_set", site_id=site_id, name=name, certificate_pem=certificate_pem))
+    def peer_set(self, site_id: str, name: str, certificate_pem: str, *, address: str = "", port: int = 0) -> Json:
+        """Pin a site. `address`, `port`: where it listens for bytes, so that damage can be healed from there."""
+        args = {"site_id": site_id, "name": name, "certificate_pem": certificate_pem, "address": address, "port": port}
+        return cast(Json, self.store.call("peer_set", **args))
 
     def peer_remove(self, site_id: str) -> Json:
         return cast(Json, self.store.call("peer_remove", site_id=site_id))

@@ -21,6 +21,7 @@ from stargate.errors import StargateError
 from stargate.extents.index import LmdbIndex
 from stargate.extents.reader import ExtentReader
 from stargate.extents.tree import TreeReader
+from stargate.front.clients import CLIENT_ORDERS, ClientOrders
 from stargate.front.engine import FrontEngine
 from stargate.front.exports import FrontExports
 from stargate.front.layers import Layers
@@ -30,7 +31,10 @@ from stargate.front.recovery import load_contents, load_state, open_log, replay
 from stargate.fs.disk import OsDisk
 from stargate.hot.format import HotTable
 from stargate.hot.regions import HotReader, read_batch_table
+from stargate.nbd.authority import Authority
+from stargate.nbd.listen import is_routable, names_of
 from stargate.nbd.server import NbdServer
+from stargate.nbd.tls import TlsPolicy
 from stargate.oplog.reader import LogReader
 from stargate.units import GiB, MiB
 
@@ -69,7 +73,8 @@ class FrontProcess:
         self._hot = HotReader(self._disk, "hot")
         self.engine = self._recover()
         self.exports = FrontExports(self.engine)
-        self.server = NbdServer(self.exports)
+        self._authority = Authority(settings.data / "identity" / "nbd", socket.gethostname())
+        self.server = NbdServer(self.exports, tls=self._tls_policy())
         self._link = StoreLink(
             self.engine,
             str(self._run_dir / "internal.sock"),
@@ -78,7 +83,11 @@ class FrontProcess:
             on_restart=self._restart,
         )
         orders = FrontOrders(self.engine, self.exports, self.server, self._facts)
-        self._control = ControlServer(str(self._run_dir / "stargate.sock"), orders)
+        clients = ClientOrders(self._authority, self.server)
+        self._control = ControlServer(
+            str(self._run_dir / "stargate.sock"),
+            lambda op, args: (clients if op.startswith(CLIENT_ORDERS) else orders)(op, args),
+        )
 
     # -- start --------------------------------------------------------------------------------------------------------
 
@@ -110,6 +119,12 @@ class FrontProcess:
             engine.append_ops([{"op": "log_created", "log_id": oplog.log_id.hex()}])
         return engine
 
+    def _tls_policy(self) -> TlsPolicy | None:
+        """None without a TCP listener."""
+        if not self._settings.nbd_port:
+            return None
+        return TlsPolicy(self._authority.server_context(names_of(self._settings.listen)), self._authority.admit)
+
     def _read_table(self, ref: BatchRef) -> HotTable:
         return read_batch_table(self._disk, "hot", ref)
 
@@ -121,6 +136,7 @@ class FrontProcess:
             "pid": os.getpid(),
             "nbd_address": self._settings.listen,
             "nbd_port": self._settings.nbd_port,
+            "nbd_tls": is_routable(self._settings.listen),
         }
 
     def _restart(self) -> None:

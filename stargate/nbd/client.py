@@ -4,40 +4,32 @@
 One socket, one thread, up to `depth` requests in flight. `submit_*` returns a cookie at once, `wait` gives its result;
 the plain methods are the two together. What the server sends is hostile until checked: every length is compared with
 what was asked before anything is read or allocated.
+
+With `reconnect` the client lives through a restart of the server: it connects again and asks again what was not
+answered, in order. That is safe because a request asked twice gives the same bytes as one asked once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import BinaryIO
 
 from stargate.nbd import wire
 from stargate.nbd.exports import Buffer
-from stargate.nbd.link import MAX_REPLY_BYTES, Link, NbdDisconnected, NbdRequestFailed, negotiate
+from stargate.nbd.link import Link, NbdDisconnected, NbdRequestFailed, negotiate
+from stargate.nbd.replies import Replies, Request
 from stargate.units import MiB
 
 COPY_BYTES = MiB
 DEPTH = 16
+RETRY_SECONDS = 0.1
 _JOIN_BYTES = 16 * 1024  # below this copying is cheaper than a second system call
 _ZEROES = bytes(COPY_BYTES)
-
-
-@dataclass(slots=True)
-class _Request:
-    """In flight, or answered and not yet asked for."""
-
-    command: int
-    offset: int
-    length: int
-    data: bytearray | None = None
-    received: int = 0
-    extents: list[tuple[int, int]] = field(default_factory=list)
-    errno: int = 0
-    done: bool = False
 
 
 class NbdClient:
@@ -46,47 +38,88 @@ class NbdClient:
     `size_bytes`, `read_only`, `structured` and `flags` (transmission flags) describe the export as of the connection.
     """
 
-    def __init__(self, sock: socket.socket, export: str, *, structured: bool = True, depth: int = DEPTH) -> None:
-        self._link = Link(sock)
-        self._requests: dict[int, _Request] = {}
-        self._unanswered = 0
+    def __init__(
+        self,
+        connect: Callable[[], Link],
+        export: str,
+        *,
+        structured: bool = True,
+        depth: int = DEPTH,
+        reconnect: float = 0.0,
+    ) -> None:
+        """`connect` gives a link on which TLS, if any, is still to begin. `reconnect`: seconds to try for when the
+        connection is lost."""
+        self._connect = connect
+        self._export = export
+        self._want_structured = structured
+        self._patience = reconnect
+        self._replies = Replies()
         self._last_cookie = 0
         self._depth = depth
+        self._open()
+
+    def _open(self) -> None:
+        self._link = self._replies.link = self._connect()
         try:
-            agreed = negotiate(self._link, export, structured=structured)
+            agreed = negotiate(self._link, self._export, structured=self._want_structured)
         except BaseException:
             self.abandon()
             raise
-        self.structured = agreed.structured
+        self.structured = self._replies.structured = agreed.structured
         self.has_status = agreed.status
         self.size_bytes = agreed.size_bytes
         self.flags = agreed.flags
 
     @classmethod
     def tcp(
-        cls, host: str, port: int, export: str, *, structured: bool = True, depth: int = DEPTH, timeout: float = 30.0
+        cls,
+        host: str,
+        port: int,
+        export: str,
+        *,
+        tls: ssl.SSLContext | None = None,
+        structured: bool = True,
+        depth: int = DEPTH,
+        timeout: float = 30.0,
+        reconnect: float = 0.0,
     ) -> NbdClient:
-        """`timeout` seconds bound the connecting and each wait for bytes. Raises NbdDisconnected, NbdRefused."""
-        try:
-            sock = socket.create_connection((host, port), timeout)
-        except OSError as error:
-            raise NbdDisconnected(f"no NBD server at {host}:{port}: {error}") from error
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return cls(sock, export, structured=structured, depth=depth)
+        """`timeout` seconds bound the connecting and each wait for bytes; `tls` (`stargate.nbd.tls.client_context`)
+        insists on TLS. Raises NbdDisconnected, NbdRefused."""
+
+        def connect() -> Link:
+            try:
+                sock = socket.create_connection((host, port), timeout)
+            except OSError as error:
+                raise NbdDisconnected(f"no NBD server at {host}:{port}: {error}") from error
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return Link(sock, tls, host)
+
+        return cls(connect, export, structured=structured, depth=depth, reconnect=reconnect)
 
     @classmethod
     def unix(
-        cls, path: str, export: str, *, structured: bool = True, depth: int = DEPTH, timeout: float = 30.0
+        cls,
+        path: str,
+        export: str,
+        *,
+        structured: bool = True,
+        depth: int = DEPTH,
+        timeout: float = 30.0,
+        reconnect: float = 0.0,
     ) -> NbdClient:
         """As `tcp`, over a unix socket."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.settimeout(timeout)
-        try:
-            sock.connect(path)
-        except OSError as error:
-            sock.close()
-            raise NbdDisconnected(f"no NBD server at {path}: {error}") from error
-        return cls(sock, export, structured=structured, depth=depth)
+
+        def connect() -> Link:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            sock.settimeout(timeout)
+            try:
+                sock.connect(path)
+            except OSError as error:
+                sock.close()
+                raise NbdDisconnected(f"no NBD server at {path}: {error}") from error
+            return Link(sock)
+
+        return cls(connect, export, structured=structured, depth=depth, reconnect=reconnect)
 
     @property
     def read_only(self) -> bool:
@@ -103,7 +136,9 @@ class NbdClient:
     def close(self) -> None:
         """Says goodbye and closes. Requests without an answer are forgotten; does not flush."""
         with contextlib.suppress(NbdDisconnected):
-            self._link.send(wire.REQUEST.pack(wire.REQUEST_MAGIC, 0, wire.CMD_DISC, bytes(8), 0, 0), self._receive)
+            self._link.send(
+                wire.REQUEST.pack(wire.REQUEST_MAGIC, 0, wire.CMD_DISC, bytes(8), 0, 0), self._replies.receive
+            )
         self.abandon()
 
     def abandon(self) -> None:
@@ -149,20 +184,51 @@ class NbdClient:
 
     def submit(self, command: int, offset: int, length: int, flags: int = 0, data: Buffer = b"") -> int:
         """Sends a request (the server judges it), waiting while `depth` are open; returns its cookie."""
-        while self._unanswered >= self._depth:
+        while self._replies.unanswered >= self._depth:
             self._receive()
         self._last_cookie += 1
         cookie = self._last_cookie
-        request = _Request(command, offset, length)
-        self._requests[cookie] = request
-        self._unanswered += 1
-        header = wire.REQUEST.pack(wire.REQUEST_MAGIC, flags, command, cookie.to_bytes(8, "big"), offset, length)
-        if len(data) > _JOIN_BYTES:
-            self._link.send(header, self._receive)
-            self._link.send(data, self._receive)
-        else:
-            self._link.send(header + data, self._receive)
+        request = Request(command, offset, length, flags, data)
+        self._replies.requests[cookie] = request
+        self._replies.unanswered += 1
+        try:
+            self._transmit(cookie, request)
+        except NbdDisconnected as lost:
+            self._again(lost)
         return cookie
+
+    def _transmit(self, cookie: int, request: Request) -> None:
+        header = wire.REQUEST.pack(
+            wire.REQUEST_MAGIC,
+            request.flags,
+            request.command,
+            cookie.to_bytes(8, "big"),
+            request.offset,
+            request.length,
+        )
+        if len(request.payload) > _JOIN_BYTES:
+            self._link.send(header, self._replies.receive)
+            self._link.send(request.payload, self._replies.receive)
+        else:
+            self._link.send(header + request.payload, self._replies.receive)
+
+    def _again(self, lost: NbdDisconnected) -> None:
+        """Connects again and repeats what is not answered; raises `lost` when that does not succeed in time."""
+        deadline = time.monotonic() + self._patience
+        while self._patience:
+            self.abandon()
+            try:
+                self._open()
+                for cookie, request in list(self._replies.requests.items()):
+                    if not request.done:
+                        request.data, request.received, request.extents, request.errno = None, 0, [], 0
+                        self._transmit(cookie, request)
+                return
+            except NbdDisconnected:
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(RETRY_SECONDS)
+        raise lost
 
     def wait(self, cookie: int) -> bytes:
         """The bytes of a READ, nothing for others. Raises the request's error. Each cookie can be waited for once."""
@@ -170,13 +236,13 @@ class NbdClient:
 
     def done(self, cookie: int) -> bool:
         """Whether `wait` would return at once."""
-        return self._requests[cookie].done
+        return self._replies.requests[cookie].done
 
-    def _wait(self, cookie: int) -> _Request:
-        request = self._requests[cookie]
+    def _wait(self, cookie: int) -> Request:
+        request = self._replies.requests[cookie]
         while not request.done:
             self._receive()
-        del self._requests[cookie]
+        del self._replies.requests[cookie]
         if request.errno:
             raise NbdRequestFailed(
                 f"command {request.command} at {request.offset}+{request.length}: error {request.errno}", request.errno
@@ -251,77 +317,7 @@ class NbdClient:
     # Receiving
 
     def _receive(self) -> None:
-        """One reply or one chunk of a reply."""
-        (magic,) = wire.U32.unpack(self._link.exactly(4))
-        if magic == wire.SIMPLE_REPLY_MAGIC:
-            rest = self._link.exactly(12)
-            request = self._find(rest[4:])
-            (request.errno,) = wire.U32.unpack_from(rest)
-            if request.command == wire.CMD_READ and not request.errno:
-                if self.structured:
-                    raise self._link.bad("simple reply to a READ although structured replies were agreed")
-                request.data = bytearray(request.length)
-                self._link.into(memoryview(request.data))
-                request.received = request.length
-            self._finish(request)
-        elif magic == wire.CHUNK_MAGIC and self.structured:
-            self._chunk()
-        else:
-            raise self._link.bad(f"not a reply: magic {magic:#x}")
-
-    def _find(self, cookie: bytes) -> _Request:
-        request = self._requests.get(int.from_bytes(cookie, "big"))
-        if request is None or request.done:
-            raise self._link.bad("reply to a request that was never made")
-        return request
-
-    def _finish(self, request: _Request) -> None:
-        if not request.errno:
-            if request.command == wire.CMD_READ and request.received != request.length:
-                raise self._link.bad("a READ was answered with too few bytes")
-            if request.command == wire.CMD_BLOCK_STATUS and not request.extents:
-                raise self._link.bad("BLOCK_STATUS was answered with nothing")
-        request.done = True
-        self._unanswered -= 1
-
-    def _chunk(self) -> None:
-        flags, kind = wire.U16.unpack(self._link.exactly(2))[0], wire.U16.unpack(self._link.exactly(2))[0]
-        request = self._find(self._link.exactly(8))
-        (length,) = wire.U32.unpack(self._link.exactly(4))
-        if kind == wire.CHUNK_OFFSET_DATA and request.command == wire.CMD_READ:
-            self._data_chunk(request, length)
-        elif length > MAX_REPLY_BYTES:
-            raise self._link.bad(f"a chunk of {length} bytes")
-        else:
-            self._small_chunk(request, kind, self._link.exactly(length))
-        if flags & wire.CHUNK_FLAG_DONE:
-            self._finish(request)
-
-    def _data_chunk(self, request: _Request, length: int) -> None:
-        at = int.from_bytes(self._link.exactly(8), "big") - request.offset if length > 8 else -1
-        size = length - 8
-        if at < 0 or at + size > request.length or request.received + size > request.length:
-            raise self._link.bad("data outside of what was asked")
-        if request.data is None:
-            request.data = bytearray(request.length)
-        self._link.into(memoryview(request.data)[at : at + size])
-        request.received += size
-
-    def _small_chunk(self, request: _Request, kind: int, body: bytes) -> None:
-        if kind & wire.CHUNK_ERROR_BIT:
-            if len(body) < wire.ERROR_CHUNK.size:
-                raise self._link.bad("an error chunk that is too short")
-            request.errno = wire.ERROR_CHUNK.unpack_from(body)[0] or wire.EIO
-        elif kind == wire.CHUNK_OFFSET_HOLE and request.command == wire.CMD_READ and len(body) == 12:
-            at = int.from_bytes(body[:8], "big") - request.offset
-            (size,) = wire.U32.unpack_from(body, 8)
-            if at < 0 or at + size > request.length or request.received + size > request.length:
-                raise self._link.bad("a hole outside of what was asked")
-            request.data = request.data or bytearray(request.length)
-            request.received += size
-        elif kind == wire.CHUNK_BLOCK_STATUS and request.command == wire.CMD_BLOCK_STATUS and len(body) % 8 == 4:
-            request.extents.extend(wire.EXTENT.iter_unpack(body[4:]))
-            if any(size == 0 for size, _ in request.extents):
-                raise self._link.bad("an empty extent")
-        elif kind != wire.CHUNK_NONE or body:
-            raise self._link.bad(f"chunk of type {kind} does not fit its request")
+        try:
+            self._replies.receive()
+        except NbdDisconnected as lost:
+            self._again(lost)

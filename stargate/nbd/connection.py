@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from stargate.nbd import wire
 from stargate.nbd.exports import Buffer, ConnInfo, Export
 from stargate.nbd.negotiate import Handshake
+from stargate.nbd.tls import TlsSocket
 from stargate.units import KiB, MiB
 
 RECEIVE_BYTES = 512 * KiB
@@ -80,13 +81,17 @@ class Connection:
         "staged",
         "status",
         "structured",
+        "tls",
         "transfer",
+        "turn",
         "waiting",
         "written",
     )
 
     def __init__(self, sock: socket.socket, peer: str, handshake: Handshake, deadline: float) -> None:
-        self.sock = sock
+        self.sock: socket.socket | TlsSocket = sock
+        self.tls: TlsSocket | None = None
+        """`sock`, once it is encrypted."""
         self.fd = sock.fileno()
         self.peer = peer
         self.handshake: Handshake | None = handshake
@@ -121,6 +126,8 @@ class Connection:
         self.resume_at = 0.0
         """Monotonic time before which nothing is read (pacing); 0.0 when not paced."""
         self.mask = 0
+        self.turn = 0
+        """When it was served last while others waited; see `fair`."""
 
     def queue(self, data: Buffer) -> None:
         self.out.append(data)

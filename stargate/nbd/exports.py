@@ -24,13 +24,15 @@ HOLD = inf
 class ConnInfo:
     """One connection in the transmission phase, as shown to operators; counters are live. `since` is Unix seconds.
 
-    `export_name` is the name the client asked for, which may be an alias of `Export.name`.
+    `export_name` is the name the client asked for, which may be an alias of `Export.name`. `client` is the name in its
+    certificate, "" without TLS.
     """
 
     number: int
     peer: str
     export_name: str
     since: float
+    client: str = ""
     reads: int = 0
     writes: int = 0
     read_bytes: int = 0

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import select
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from stargate.nbd.exports import Buffer
 
 MAX_REPLY_BYTES = 1 << 20
 """Longest answer taken that is not the data of a READ."""
+
+_TLS_PIECE = 8 * 1024
+"""Sent at once under TLS: what a writable socket takes for certain, for an encrypted record is sent whole or not."""
 
 
 class NbdError(StargateError):
@@ -52,14 +56,31 @@ class NbdRequestFailed(NbdError):
 
 
 class Link:
-    """A connected socket. All of it raises NbdDisconnected when it breaks; `bad` makes the error for a lying server."""
+    """A connected socket. All of it raises NbdDisconnected when it breaks; `bad` makes the error for a lying server.
 
-    def __init__(self, sock: socket.socket) -> None:
+    `tls`: the negotiation begins with STARTTLS and goes no further without; `host` is the name to verify.
+    """
+
+    def __init__(self, sock: socket.socket, tls: ssl.SSLContext | None = None, host: str = "") -> None:
+        self.tls = tls
+        self._host = host
+        self._timeout = sock.gettimeout()
+        self._use(sock)
+
+    def _use(self, sock: socket.socket) -> None:
         self._sock = sock
         self._reader = io.BufferedReader(socket.SocketIO(sock, "r"), 256 * 1024)
-        self._timeout = sock.gettimeout()
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN | select.POLLOUT)
+
+    def encrypt(self) -> None:
+        """Speaks TLS from now on. What came in the clear and was not read yet is thrown away, never believed."""
+        if self.tls is None:
+            return
+        try:
+            self._use(self.tls.wrap_socket(self._sock, server_hostname=self._host))
+        except OSError as error:
+            raise self.lost(error) from error
 
     def close(self) -> None:
         self._reader.close()
@@ -102,7 +123,7 @@ class Link:
                 if not ready:
                     raise TimeoutError("the server takes nothing")
                 if ready[0][1] & ~select.POLLIN or receive is None:
-                    rest = rest[self._sock.send(rest) :]
+                    rest = rest[self._sock.send(rest[:_TLS_PIECE] if self.tls else rest) :]
                 else:
                     receive()
         except (OSError, ValueError) as error:
@@ -125,6 +146,10 @@ def negotiate(link: Link, export: str, *, structured: bool) -> Agreed:
     if magic != wire.INIT_MAGIC or option_magic != wire.OPTION_MAGIC or not server_flags & wire.FLAG_FIXED_NEWSTYLE:
         raise link.bad("not an NBD server of the fixed newstyle")
     link.send(wire.CLIENT_FLAGS.pack(wire.FLAG_FIXED_NEWSTYLE | (server_flags & wire.FLAG_NO_ZEROES)))
+    if link.tls is not None:
+        if _option(link, wire.OPT_STARTTLS, b"")[0] != wire.REP_ACK:
+            raise NbdRefused("the server does not speak TLS, and nothing less was asked for")
+        link.encrypt()
     name = export.encode()
     counted = wire.U32.pack(len(name)) + name
     structured = structured and _option(link, wire.OPT_STRUCTURED_REPLY, b"")[0] == wire.REP_ACK

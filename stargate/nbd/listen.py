@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import socket
 import stat
@@ -29,6 +30,25 @@ def tcp(host: str, port: int) -> socket.socket:
         sock.close()
         raise AlreadyExists(f"cannot listen for NBD on {host}:{port}: {error.strerror}") from error
     return sock
+
+
+def is_routable(host: str) -> bool:
+    """Whether other machines may reach what listens at `host`: anything but a loopback address, wildcards included."""
+    try:
+        address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0]
+        return not ipaddress.ip_address(address).is_loopback
+    except (OSError, ValueError):
+        return True
+
+
+def names_of(host: str) -> list[str]:
+    """What clients may call a server that listens at `host`, for its certificate."""
+    if host in ("", "0.0.0.0", "::"):
+        names = {"localhost", "127.0.0.1", "::1", socket.gethostname()}
+        with contextlib.suppress(OSError):
+            names |= {str(found[4][0]) for found in socket.getaddrinfo(socket.gethostname(), None)}
+        return sorted(name.partition("%")[0] for name in names)
+    return sorted({host, "localhost"} if not is_routable(host) else {host, socket.gethostname()})
 
 
 def unix(path: str) -> socket.socket:

@@ -8,11 +8,14 @@ Nothing of the peer's is allocated before its length was bounded; an export name
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from stargate.errors import NotFound, StargateError, Unavailable
 from stargate.nbd import wire
 from stargate.nbd.exports import Buffer, Export
+
+Tls: TypeAlias = Literal["none", "offered", "required"]
+"""Whether STARTTLS is answered, and whether anything else is before it."""
 
 
 class Directory(Protocol):
@@ -35,11 +38,15 @@ class _Bad(Exception):
 class Handshake:
     """One connection until its transmission phase.
 
-    `chosen` is the export once `finished`. `closing` means: send what was returned, then disconnect.
+    `chosen` is the export once `finished`. `closing` means: send what was returned, then disconnect. `starting_tls`
+    means: send what was returned, speak TLS from then on, and call `tls_started`; until then nothing is understood.
     """
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, tls: Tls = "none") -> None:
         self._directory = directory
+        self._tls: Tls = tls
+        self._encrypted = False
+        self.starting_tls = False
         self._have_flags = False
         self._fixed = False
         self._no_zeroes = False
@@ -55,6 +62,7 @@ class Handshake:
         self.closing = False
         self._handlers: dict[int, Callable[[bytes], bytes]] = {
             wire.OPT_ABORT: self._abort,
+            wire.OPT_STARTTLS: self._starttls,
             wire.OPT_LIST: self._list,
             wire.OPT_INFO: lambda data: self._info(wire.OPT_INFO, data),
             wire.OPT_GO: lambda data: self._info(wire.OPT_GO, data),
@@ -70,7 +78,7 @@ class Handshake:
 
     def feed(self, data: Buffer) -> tuple[int, bytes]:
         """(bytes used, bytes to send). Zero bytes used means: more input is needed, or the handshake is over."""
-        if self.finished or self.closing:
+        if self.finished or self.closing or self.starting_tls:
             return 0, b""
         if not self._have_flags:
             return self._client_flags(data)
@@ -91,6 +99,12 @@ class Handshake:
             return 0, b""
         self._options += 1
         return end, self._answer(option, bytes(data[wire.OPTION.size : end]))
+
+    def tls_started(self) -> None:
+        """The client is known and the line is private: what was agreed in the clear is forgotten, but for the flags."""
+        self.starting_tls, self._encrypted, self._tls = False, True, "none"
+        self.structured = False
+        self._status_for = None
 
     def _client_flags(self, data: Buffer) -> tuple[int, bytes]:
         if len(data) < wire.CLIENT_FLAGS.size:
@@ -116,6 +130,9 @@ class Handshake:
         return 0, b""
 
     def _answer(self, option: int, data: bytes) -> bytes:
+        if self._tls == "required" and option not in (wire.OPT_STARTTLS, wire.OPT_ABORT):
+            self.closing = self.closing or option == wire.OPT_EXPORT_NAME or not self._fixed
+            return b"" if self.closing else _reply(option, wire.REP_ERR_TLS_REQD, b"this address takes TLS only")
         if option == wire.OPT_EXPORT_NAME:
             return self._export_name(data)
         if not self._fixed:
@@ -143,6 +160,14 @@ class Handshake:
     def _abort(self, data: bytes) -> bytes:
         self.closing = True
         return _reply(wire.OPT_ABORT, wire.REP_ACK)
+
+    def _starttls(self, data: bytes) -> bytes:
+        if self._encrypted or data:
+            raise _Bad(wire.REP_ERR_INVALID, "TLS is spoken already" if self._encrypted else "STARTTLS takes no data")
+        if self._tls == "none":
+            raise _Bad(wire.REP_ERR_UNSUP, "no TLS at this address")
+        self.starting_tls = True
+        return _reply(wire.OPT_STARTTLS, wire.REP_ACK)
 
     def _list(self, data: bytes) -> bytes:
         if data:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The NBD server: one epoll loop in one thread for all exports.
 
-A turn takes what has arrived on up to 16 connections, stages every complete request, commits all of it with one append,
-answers, and asks for a sync if somebody flushed. The loop never sleeps for a client, never waits for the disk and
-outlives any input.
+A turn takes what has arrived on up to 16 connections (`fair` says whose), stages every complete request, commits all of
+it with one append, answers, and asks for a sync if somebody flushed. The loop never sleeps for a client, never waits
+for the disk and outlives any input.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 import select
-import socket
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -20,17 +19,16 @@ from concurrent.futures import Future
 
 from stargate.clock import Clock, SystemClock
 from stargate.errors import InvalidArgument, StargateError
-from stargate.nbd import listen, requests
-from stargate.nbd.connection import BACKLOG_BYTES, BufferPool, Connection
+from stargate.nbd import requests
+from stargate.nbd.connection import BufferPool, Connection
+from stargate.nbd.door import Door
 from stargate.nbd.durability import OK, DurabilityQueue
 from stargate.nbd.exports import HOLD, ConnInfo, Exports
-from stargate.nbd.negotiate import Handshake
-from stargate.nbd.poll import EVENTS, SpinningPoll
+from stargate.nbd.fair import SHARE, Turns
+from stargate.nbd.poll import SpinningPoll
 from stargate.nbd.stage import stage
+from stargate.nbd.tls import TlsPolicy
 
-HANDSHAKE_SECONDS = 10.0
-HANDSHAKES = 100
-"""Connections that may be in negotiation; the oldest makes room for a new one: silent sockets lock nobody out."""
 CLOSE_SECONDS = 5.0
 """How long a disconnected client may take to read its last replies."""
 PACE_SECONDS_MAX = 1.0
@@ -43,16 +41,29 @@ class NbdServer:
     """Serves `exports`. `run` is the body of a thread; what is marked thread-safe may be called from others."""
 
     def __init__(
-        self, exports: Exports, *, clock: Clock | None = None, max_connections: int = 512, spin: bool = True
+        self,
+        exports: Exports,
+        *,
+        tls: TlsPolicy | None = None,
+        clock: Clock | None = None,
+        max_connections: int = 512,
+        spin: bool = True,
     ) -> None:
         self._exports = exports
         self._clock = clock or SystemClock()
-        self._max_connections = max_connections
         self._poll = SpinningPoll(spin=spin)
         self._pool = BufferPool()
-        self._listeners = listen.Listeners()
+        self._turns = Turns()
         self._connections: dict[int, Connection] = {}
-        self._handshaking: dict[int, Connection] = {}
+        self._door = Door(
+            exports,
+            self._clock,
+            self._poll.epoll,
+            tls,
+            enter=self._enter,
+            drop=self._close,
+            is_full=lambda: len(self._connections) >= max_connections,
+        )
         self._ready: dict[int, Connection] = {}
         self._paced: dict[int, Connection] = {}
         self._leaving: dict[int, Connection] = {}
@@ -60,8 +71,6 @@ class NbdServer:
         self._farewells: list[tuple[set[Connection], int, Future[int]]] = []
         self._calls: deque[Callable[[], object]] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._accept_again_at = 0.0
-        self._numbers = 0
         self._stopping = False
         self._serving = False
         self._thread: int | None = None
@@ -69,15 +78,13 @@ class NbdServer:
         self._poll.epoll.register(exports.durable_fd, select.EPOLLIN)
 
     def listen_tcp(self, host: str, port: int) -> int:
-        """Before `run`. Returns the port. Raises InvalidArgument or AlreadyExists."""
-        sock = self._listeners.add_tcp(host, port)
-        self._poll.epoll.register(sock.fileno(), select.EPOLLIN)
-        return int(sock.getsockname()[1])
+        """Before `run`. Returns the port. TLS is required unless `host` is a loopback address.
+        Raises InvalidArgument or AlreadyExists."""
+        return self._door.listen_tcp(host, port)
 
     def listen_unix(self, path: str) -> None:
         """Before `run`. Raises InvalidArgument or AlreadyExists."""
-        sock = self._listeners.add_unix(path)
-        self._poll.epoll.register(sock.fileno(), select.EPOLLIN)
+        self._door.listen_unix(path)
 
     def call_soon(self, function: Callable[[], object]) -> None:
         """Thread-safe: runs `function` in the loop thread, between two batches (nothing is staged then)."""
@@ -119,15 +126,20 @@ class NbdServer:
     def _turn(self) -> None:
         batch: list[Connection] = []
         others: list[int] = []
-        for fd, event in self._poll.wait(self._timeout()):
+        self._door.new_turn()
+        events = self._poll.wait(self._timeout())
+        ready = list(self._ready.values())
+        if len(events) + len(ready) > SHARE:
+            events, ready = self._fair(events, ready)
+        for fd, event in events:
             conn = self._connections.get(fd)
             if conn is None:
                 others.append(fd)
             else:
                 self._on_event(conn, event, batch)
-        for conn in list(self._ready.values())[:EVENTS]:
-            del self._ready[conn.fd]
-            if conn not in batch:
+        for conn in ready:
+            if self._ready.pop(conn.fd, None) is not None and conn not in batch:
+                self._refill(conn)
                 batch.append(conn)
         if batch:
             self._serving = True
@@ -135,8 +147,26 @@ class NbdServer:
             self._serving = False
         for fd in others:
             self._on_other(fd)
-        if self._handshaking or self._paced or self._leaving or self._accept_again_at:
+        if self._paced or self._leaving or self._door.due():
             self._on_time()
+
+    def _fair(
+        self, events: list[tuple[int, int]], ready: list[Connection]
+    ) -> tuple[list[tuple[int, int]], list[Connection]]:
+        """What is dealt with now; the rest is still readable, or ready, in the next turn."""
+        known = {fd: conn for fd, _ in events if (conn := self._connections.get(fd)) is not None}
+        picked = self._turns.pick([*ready, *known.values()]) if ready or known else set()
+        now = [(fd, event) for fd, event in events if fd not in known or known[fd] in picked]
+        return now, [conn for conn in ready if conn in picked]
+
+    def _refill(self, conn: Connection) -> None:
+        """TLS may hold what no event will tell of."""
+        if conn.tls is None or not conn.tls.filled or conn.closing:
+            return
+        if conn.handshake is None:
+            conn.receive(self._pool)
+        else:
+            conn.receive_handshake()
 
     def _on_other(self, fd: int) -> None:
         """What is not a client. After the batch: writes received before a fence must not follow it, and a descriptor
@@ -147,20 +177,18 @@ class NbdServer:
             for conn in self._durability.advance():
                 conn.send()
                 self._settle(conn)
-        elif fd in self._listeners.by_fd:
-            self._accept(self._listeners.by_fd[fd])
+        elif fd in self._door:
+            self._door.accept(fd)
 
     def _timeout(self) -> float:
         """Seconds until something is due; -1.0 for nothing."""
         if self._ready:
             return 0
         due = [conn.resume_at for conn in self._paced.values()]
-        if self._handshaking:
-            due.append(next(iter(self._handshaking.values())).deadline)
         if self._leaving:
             due.append(min(conn.deadline for conn in self._leaving.values()))
-        if self._accept_again_at:
-            due.append(self._accept_again_at)
+        if at_door := self._door.due():
+            due.append(at_door)
         return max(0.0, min(due) - self._clock.monotonic()) if due else -1.0
 
     def _on_event(self, conn: Connection, event: int, batch: list[Connection]) -> None:
@@ -169,8 +197,10 @@ class NbdServer:
         if event & select.EPOLLIN and conn.mask & select.EPOLLIN:
             if conn.handshake is None:
                 conn.receive(self._pool)
-            else:
+            elif self._door.may_read():
                 conn.receive_handshake()
+            else:
+                return
             batch.append(conn)
             return
         if event & (select.EPOLLHUP | select.EPOLLERR):
@@ -205,11 +235,11 @@ class NbdServer:
             return
         try:
             if conn.handshake is not None:
-                conn.negotiate()
-                if conn.handshake.finished:
-                    self._open(conn, conn.handshake)
+                self._door.advance(conn, self._pool)
             if conn.handshake is None:
                 stage(conn)
+            if conn.tls is not None:
+                conn.more = (conn.more or conn.tls.filled) and not conn.closing
         except Exception:
             log.exception("NBD connection from %s failed", conn.peer)
             conn.broken = True
@@ -258,64 +288,13 @@ class NbdServer:
             self._poll.epoll.modify(conn.fd, mask)
             conn.mask = mask
 
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(EVENTS):
-            try:
-                sock, _ = listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                # Out of descriptors: the listener stays readable, so leave it alone for a while instead of spinning.
-                log.warning("cannot accept an NBD client: %s", error)
-                self._poll.epoll.modify(listener.fileno(), 0)
-                self._accept_again_at = self._clock.monotonic() + 1.0
-                return
-            self._welcome(sock)
-
-    def _welcome(self, sock: socket.socket) -> None:
-        if len(self._handshaking) >= HANDSHAKES:
-            self._close(next(iter(self._handshaking.values())))
-        if len(self._connections) >= self._max_connections:
-            log.warning("NBD client refused: %d connections are open", len(self._connections))
-            sock.close()
-            return
-        try:
-            peer = listen.prepare(sock)
-        except OSError:
-            sock.close()  # gone already
-            return
-        conn = Connection(sock, peer, Handshake(self._exports), self._clock.monotonic() + HANDSHAKE_SECONDS)
-        self._connections[conn.fd] = self._handshaking[conn.fd] = conn
+    def _enter(self, conn: Connection) -> None:
+        """A new client: greets it."""
+        self._connections[conn.fd] = conn
         conn.mask = select.EPOLLIN
         self._poll.epoll.register(conn.fd, conn.mask)
-        conn.queue(Handshake.greeting())
         conn.send()
         self._settle(conn)
-
-    def _open(self, conn: Connection, handshake: Handshake) -> None:
-        export = handshake.chosen
-        if export is None:
-            conn.broken = True
-            return
-        self._numbers += 1
-        info = ConnInfo(self._numbers, conn.peer, handshake.chosen_name, self._clock.now())
-        try:
-            self._exports.opened(info, export)
-        except StargateError as error:
-            log.info("NBD client %s not admitted to %s: %s", conn.peer, handshake.chosen_name, error.message)
-            conn.broken = True
-            return
-        self._handshaking.pop(conn.fd, None)
-        conn.handshake = None
-        conn.more = False
-        conn.limit = BACKLOG_BYTES
-        conn.info, conn.export = info, export
-        conn.structured, conn.status = handshake.structured, handshake.status
-        if conn.pending:
-            conn.buffer = self._pool.take()
-            conn.end = len(conn.pending)
-            conn.buffer[: conn.end] = conn.pending
-            conn.pending = b""
 
     def _disconnect(self, picked: Callable[[ConnInfo], bool], after_flush: bool, future: Future[int]) -> None:
         leaving = {conn for conn in self._connections.values() if conn.info is not None and picked(conn.info)}
@@ -335,8 +314,9 @@ class NbdServer:
 
     def _close(self, conn: Connection) -> None:
         fd, conn.fd = conn.fd, -1
-        for table in (self._connections, self._handshaking, self._ready, self._paced, self._leaving):
+        for table in (self._connections, self._ready, self._paced, self._leaving):
             table.pop(fd, None)
+        self._door.left(fd)
         self._poll.epoll.unregister(fd)
         conn.sock.close()
         conn.head = conn.end
@@ -362,14 +342,9 @@ class NbdServer:
             del self._paced[conn.fd]
             conn.resume_at = 0.0
             self._settle(conn)
-        while self._handshaking and (oldest := next(iter(self._handshaking.values()))).deadline <= now:
-            self._close(oldest)
+        self._door.on_time(now)
         for conn in [conn for conn in self._leaving.values() if conn.deadline <= now]:
             self._close(conn)
-        if self._accept_again_at and self._accept_again_at <= now:
-            self._accept_again_at = 0.0
-            for fd in self._listeners.by_fd:
-                self._poll.epoll.modify(fd, select.EPOLLIN)
 
     def _run_calls(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -383,13 +358,11 @@ class NbdServer:
 
     def _stop(self) -> None:
         self._stopping = True
-        self._listeners.close()
-        for conn in list(self._handshaking.values()):
-            self._close(conn)
+        self._door.close()
         self._disconnect(lambda info: True, True, Future())
 
     def _shut_down(self) -> None:
-        self._listeners.close()
+        self._door.close()
         for conn in list(self._connections.values()):
             self._close(conn)
         self._run_calls()

@@ -13,10 +13,16 @@ from stargate.errors import StargateError
 from stargate.nbd import requests, wire
 from stargate.nbd.connection import BACKLOG_BYTES, Connection, Transfer
 from stargate.nbd.exports import ConnInfo, Export
-from stargate.units import BLOCK_BYTES, KiB
+from stargate.units import BLOCK_BYTES, KiB, MiB
 
-MAX_REQUESTS = 1024
+MAX_REQUESTS = 256
 """Requests of one connection in one batch: others get their turn after it."""
+
+MAX_READ_BYTES = 2 * MiB
+"""The batch ends with the READ that goes beyond this."""
+
+_COST = {wire.CMD_BLOCK_STATUS: 32, wire.CMD_TRIM: 8, wire.CMD_WRITE_ZEROES: 8}
+"""What takes longer than a READ or WRITE of a block counts for several requests."""
 
 _PIECE_BYTES = 64 * KiB  # a large WRITE is staged in pieces of at least this much, but for its last
 _READ_MAX = wire.MAXIMUM_PAYLOAD_BYTES
@@ -39,8 +45,9 @@ def stage(conn: Connection) -> None:
     head, end = conn.head, conn.end
     written = conn.written
     budget = MAX_REQUESTS
+    ceiling = min(BACKLOG_BYTES, conn.out_bytes + MAX_READ_BYTES)
     while end - head >= _HEADER:
-        if not budget or conn.out_bytes >= BACKLOG_BYTES:
+        if budget <= 0 or conn.out_bytes >= ceiling:
             conn.more = True
             break
         budget -= 1
@@ -53,6 +60,8 @@ def stage(conn: Connection) -> None:
         if command != wire.CMD_WRITE:
             head = body
             _request(conn, export, info, flags, command, cookie, offset, length)
+            if command in _COST:
+                budget -= _COST[command]
         elif flags or not 0 < length <= fast or offset + length > limit:
             conn.head = body
             complete = _begin_transfer(conn, export, info, buffer, (flags, cookie, offset, length))

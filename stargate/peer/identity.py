@@ -68,12 +68,12 @@ def create_identity(folder: str | os.PathLike[str], common_name: str) -> Identit
         raise AlreadyExists("this site already has an identity; its peers have pinned it", str(target))
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _self_signed(key, common_name)
-    _write_private(
+    write_private(
         target / KEY_FILE,
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
     )
-    _write_private(target / CERTIFICATE_FILE, certificate.public_bytes(serialization.Encoding.PEM))
-    _sync_folder(target)
+    write_private(target / CERTIFICATE_FILE, certificate.public_bytes(serialization.Encoding.PEM))
+    sync_folder(target)
     return load_identity(target)
 
 
@@ -103,7 +103,8 @@ def _self_signed(key: ec.EllipticCurvePrivateKey, common_name: str) -> x509.Cert
     )
 
 
-def _write_private(path: Path, data: bytes) -> None:
+def write_private(path: Path, data: bytes) -> None:
+    """A new file (FileExistsError when there is one) of mode 0600, durable but for its folder's entry."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as file:
         file.write(data)
@@ -111,7 +112,8 @@ def _write_private(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Makes the folder's entries durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from stargate.errors import LogFrozen, NotFound, StargateError
 from stargate.nbd.exports import Buffer, ConnInfo, Export
 from stargate.nbd.server import NbdServer
+from stargate.nbd.tls import TlsPolicy
 
 BLOCK = 4096
 
@@ -165,11 +166,19 @@ class MemoryExports:
 class Running:
     """A server in a thread, on a unix socket and a TCP port."""
 
-    def __init__(self, exports: MemoryExports, path: str, *, max_connections: int = 512) -> None:
+    def __init__(
+        self,
+        exports: MemoryExports,
+        path: str,
+        *,
+        max_connections: int = 512,
+        tls: TlsPolicy | None = None,
+        address: str = "127.0.0.1",
+    ) -> None:
         self.exports = exports
         self.path = path
-        self.server = NbdServer(exports, max_connections=max_connections)
-        self.port = self.server.listen_tcp("127.0.0.1", 0)
+        self.server = NbdServer(exports, max_connections=max_connections, tls=tls)
+        self.port = self.server.listen_tcp(address, 0)
         self.server.listen_unix(path)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
@@ -187,9 +196,15 @@ class Running:
 
 
 @contextmanager
-def running(path: str, *exports: MemoryExport, max_connections: int = 512) -> Iterator[Running]:
+def running(
+    path: str,
+    *exports: MemoryExport,
+    max_connections: int = 512,
+    tls: TlsPolicy | None = None,
+    address: str = "127.0.0.1",
+) -> Iterator[Running]:
     memory = MemoryExports(*exports)
-    server = Running(memory, path, max_connections=max_connections)
+    server = Running(memory, path, max_connections=max_connections, tls=tls, address=address)
     try:
         yield server
     finally:

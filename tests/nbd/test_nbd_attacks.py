@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from nbd_kit import MemoryExport, Running, running, until
 
-from stargate.nbd import server as nbd_server
+from stargate.nbd import door as nbd_door
 from stargate.nbd import wire
 from stargate.nbd.client import NbdClient
 from stargate.units import MiB
@@ -111,7 +111,7 @@ def test_a2_silent_sockets_lock_nobody_out(disk: MemoryExport, tmp_path: Path) -
             count: list[int] = []
             served.server.call_soon(lambda: count.append(len(served.server._connections)))
             served.in_loop()
-            assert count[0] <= nbd_server.HANDSHAKES + 1
+            assert count[0] <= nbd_door.HANDSHAKES + 1
         finally:
             for sock in silent:
                 sock.close()
@@ -119,7 +119,7 @@ def test_a2_silent_sockets_lock_nobody_out(disk: MemoryExport, tmp_path: Path) -
 
 
 def test_a2_a_handshake_has_a_deadline(disk: MemoryExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nbd_server, "HANDSHAKE_SECONDS", 0.2)
+    monkeypatch.setattr(nbd_door, "HANDSHAKE_SECONDS", 0.2)
     with running(str(tmp_path / "slow.sock"), disk) as served, attack(served) as sock:
         sock.sendall(b"\0\0\0")  # one byte short of the flags, for ever
         assert closed(sock)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The register of NBD clients, clients of other makers over TLS, and our client when it lost the server."""
+
+from __future__ import annotations
+
+import random
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+from nbd_kit import MemoryExport, Running, running
+from tls_kit import Site
+
+from stargate.errors import AlreadyExists, InvalidArgument, NotFound
+from stargate.nbd import wire
+from stargate.nbd.authority import Authority
+from stargate.nbd.client import NbdClient
+from stargate.nbd.tls import client_context
+from stargate.units import MiB
+
+# -- the authority ----------------------------------------------------------------------------------------------------
+
+
+def test_the_register_survives_and_refuses_twice_the_same_name(tmp_path: Path) -> None:
+    first = Authority(tmp_path / "nbd", "a")
+    issued = first.issue("kvm1", 30)
+    with pytest.raises(AlreadyExists):
+        first.issue("kvm1")
+    again = Authority(tmp_path / "nbd", "a")
+    assert [c.name for c in again.clients()] == ["kvm1"]
+    assert again.admit(ssl.PEM_cert_to_DER_cert(issued.certificate_pem)) == "kvm1"
+    again.revoke("kvm1")
+    assert [bool(c.revoked_at) for c in Authority(tmp_path / "nbd", "a").clients()] == [True]
+    again.issue("kvm1")
+    assert {path.stat().st_mode & 0o077 for path in (tmp_path / "nbd").iterdir()} == {0}
+    with pytest.raises(NotFound):
+        again.revoke("nobody")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "x" * 65, "-x", "ü", "a\n"])
+def test_strange_client_names_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidArgument):
+        Authority(tmp_path, "a").issue(name)
+
+
+def test_no_key_of_a_client_is_kept(tmp_path: Path) -> None:
+    issued = Authority(tmp_path, "a").issue("kvm1")
+    secret = "".join(issued.key_pem.splitlines()[1:-1])
+    assert not any(secret in path.read_text().replace("\n", "") for path in tmp_path.iterdir())
+
+
+def test_the_servers_certificate_follows_its_names(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "a")
+    authority.server_context(["10.0.0.1", "kvm"])
+    first = (tmp_path / "server.pem").read_bytes()
+    authority.server_context(["kvm", "10.0.0.1"])
+    assert (tmp_path / "server.pem").read_bytes() == first
+    authority.server_context(["10.0.0.2"])
+    assert (tmp_path / "server.pem").read_bytes() != first
+
+
+# -- clients of other makers ------------------------------------------------------------------------------------------
+
+
+def tool(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+
+
+@pytest.mark.foreign("nbdinfo", "nbdcopy")
+def test_libnbd_speaks_tls_with_us(secured: Running, site: Site, disk: MemoryExport, tmp_path: Path) -> None:
+    folder = site.client()
+    uri = f"nbds://127.0.0.1:{secured.port}/disk?tls-certificates={folder}"
+    info = tool("nbdinfo", "--no-content", uri)
+    assert "with TLS" in info.stdout, info.stderr
+    image = tmp_path / "image"
+    image.write_bytes(random.Random(1).randbytes(16 * MiB) + bytes(48 * MiB))
+    copied = tool("nbdcopy", str(image), uri)
+    assert not copied.returncode, copied.stderr
+    assert disk.content == image.read_bytes()
+    refused = tool("nbdinfo", "--no-content", f"nbd://127.0.0.1:{secured.port}/disk")
+    assert refused.returncode
+
+
+@pytest.mark.foreign("qemu-img")
+def test_qemu_speaks_tls_with_us(secured: Running, site: Site, disk: MemoryExport, tmp_path: Path) -> None:
+    folder = site.client()
+    image = tmp_path / "image"
+    image.write_bytes(random.Random(2).randbytes(16 * MiB) + bytes(48 * MiB))
+    ours = (
+        f"driver=raw,file.driver=nbd,file.host=127.0.0.1,file.port={secured.port},file.export=disk,file.tls-creds=tls0"
+    )
+    creds = f"tls-creds-x509,id=tls0,dir={folder},endpoint=client"
+    done = tool(
+        "qemu-img", "convert", "-n", "--object", creds, "--target-image-opts", "-f", "raw", str(image), ours
+    )  # fmt: skip
+    assert not done.returncode, done.stderr
+    assert disk.content == image.read_bytes()
+
+
+def test_a_client_that_lost_the_server_goes_on_over_tls(site: Site, disk: MemoryExport, tmp_path: Path) -> None:
+    """The connection ends while a request waits; it is asked again on the next one."""
+    context = client_context(site.client())
+    with running(str(tmp_path / "a.sock"), disk, tls=site.policy) as served:
+        port = served.port
+        client = NbdClient.tcp("127.0.0.1", port, "disk", tls=context, reconnect=30.0)
+        client.write(0, b"before")
+        served.exports.hold(True)
+        waiting = client.submit(wire.CMD_FLUSH, 0, 0)
+        served.in_loop()
+        killed = served.server.disconnect(lambda info: True, after_flush=False)
+        killed.result(10)
+        served.exports.hold(False)
+        client.wait(waiting)
+        assert client.read(0, 6) == b"before"
+        client.close()
