@@ -67,6 +67,9 @@ def replay(engine: FrontEngine, batches: Iterable[LogBatch | Run]) -> None:
     """Apply the recovered, undrained part of the log in its order."""
     for batch in batches:
         by_handle = engine.state.by_handle()
+        if isinstance(batch, Run):
+            _replay_run(engine, batch, by_handle)
+            continue
         for record in batch.records:
             if record.type == CONTROL:
                 engine.apply_log_op(op_of(record.payload or b"{}"), batch.end)
@@ -75,9 +78,6 @@ def replay(engine: FrontEngine, batches: Iterable[LogBatch | Run]) -> None:
             disk = by_handle.get(record.handle)
             if disk is None:
                 continue  # written before the vDisk's deletion, which is in the catalog already
-        if isinstance(batch, Run):
-            _replay_run(engine, batch, by_handle)
-            continue
             content = engine.layers.get(disk.head).content
             block = record.offset // BLOCK_BYTES
             if record.type == ZERO:
