@@ -3,7 +3,8 @@
 
 Paths are relative to the disk's root, with `/`. Errors are `OSError` as the kernel gives them; callers turn ENOSPC
 into `NoSpace`.
-A new or renamed name is durable only after `sync_dir` of its folder; bytes only after `fdatasync` of the file.
+A new or renamed name is durable only after `sync_dir` of its folder, a folder when `mkdir` returns; bytes only after
+`fdatasync` of the file.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -61,6 +63,8 @@ class Disk(Protocol):
     def sync_dir(self, path: str) -> None: ...
 
     def free_bytes(self) -> int: ...
+
+    def total_bytes(self) -> int: ...
 
     def lock(self, path: str) -> File: ...
 
@@ -140,7 +144,7 @@ class OsDisk:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        self.root.mkdir(parents=True, exist_ok=True)
+        _make_folders(str(self.root))
 
     def _path(self, path: str) -> str:
         return os.path.join(self.root, path)
@@ -156,7 +160,9 @@ class OsDisk:
         return sorted(os.listdir(self._path(path)))
 
     def mkdir(self, path: str) -> None:
-        os.makedirs(self._path(path), mode=0o700, exist_ok=True)
+        folder = self._path(path)
+        _make_folders(folder)
+        _sync_folder(os.path.dirname(folder))  # also when it was there: who made it may have been killed before this
 
     def rename(self, source: str, target: str) -> None:
         os.rename(self._path(source), self._path(target))
@@ -165,15 +171,16 @@ class OsDisk:
         os.unlink(self._path(path))
 
     def sync_dir(self, path: str) -> None:
-        fd = os.open(self._path(path), os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        _sync_folder(self._path(path))
 
     def free_bytes(self) -> int:
         stat = os.statvfs(self.root)
         return stat.f_bavail * stat.f_frsize
+
+    def total_bytes(self) -> int:
+        """Of the file system, as far as this user may fill it."""
+        stat = os.statvfs(self.root)
+        return (stat.f_blocks - stat.f_bfree + stat.f_bavail) * stat.f_frsize
 
     def lock(self, path: str) -> OsFile:
         """Take `path` for this process alone; raises Unavailable when another process holds it."""
@@ -184,6 +191,25 @@ class OsDisk:
             file.close()
             raise Unavailable(f"{self._path(path)} is in use by another process; stop that one first") from exc
         return file
+
+
+def _make_folders(path: str) -> None:
+    """Make a folder and what is missing above it; what was made is durable. Files inside would be lost with it."""
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(os.path.abspath(path))
+    _make_folders(above)
+    with suppress(FileExistsError):
+        os.mkdir(path, mode=0o700)
+    _sync_folder(above)
+
+
+def _sync_folder(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 _FALLOC_FL_KEEP_SIZE = 0x01

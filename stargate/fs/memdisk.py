@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`MemDisk`: a `Disk` in memory that fails on order and can be asked for any state a power cut may legally leave.
 
-What it models, per file: bytes are durable after `fdatasync`; each write since then is, at a crash, independently kept,
-lost or torn at 512-byte sectors. A failed `fdatasync` marks the bytes clean without having stored them, as Linux does:
-only writing them again can make them durable. Names: a create, rename or unlink is durable after `sync_dir` of its
-folder; before that it may be lost.
+What it models, per file: bytes are durable after `fdatasync`; each write and truncation since then is, at a crash,
+kept, lost or torn at sectors or pages, whatever became of earlier ones or of other files. A failed `fdatasync` marks
+the bytes clean without having stored them, as Linux does: only writing them again can make them durable. Names: a
+create, rename or unlink is durable after `sync_dir` of its folder; before that it may be lost, also when the file's
+bytes are durable. Folders are durable when `mkdir` returns, which is what `OsDisk` sees to.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ from typing import NamedTuple
 
 from stargate.errors import Unavailable
 from stargate.fs.disk import Buffer
-
-SECTOR_BYTES = 512
+from stargate.fs.survival import Change, Survival, Way
 
 
 class Op(NamedTuple):
@@ -32,47 +32,51 @@ class Op(NamedTuple):
     length: int = 0
 
 
-class _Change(NamedTuple):
-    """A write (`data` set) or a truncation to `offset` (`data` None) that is not durable yet."""
-
-    offset: int
-    data: bytes | None
-
-
 class _Rename(NamedTuple):
     """A name change that is not durable yet; create has no source, unlink no target."""
 
     source: str | None
     target: str | None
     node: _Node
+    order: int = 0
 
 
 @dataclass(eq=False)
 class _Node:
+    """One file. `shared`: another disk holds `durable` too, so it is copied before it changes."""
+
     data: bytearray = field(default_factory=bytearray)
     durable: bytearray = field(default_factory=bytearray)
-    pending: list[_Change] = field(default_factory=list)
+    pending: list[Change] = field(default_factory=list)
+    shared: bool = False
 
-    def change(self, change: _Change) -> None:
+    def change(self, change: Change) -> None:
+        if self.data is self.durable:
+            self.data = bytearray(self.data)
         _apply(self.data, change)
         self.pending.append(change)
 
     def settle(self) -> None:
+        if self.pending and self.shared:
+            self.durable, self.shared = bytearray(self.durable), False
         for change in self.pending:
             _apply(self.durable, change)
         self.pending.clear()
 
-    def crashed(self, rng: Random) -> _Node:
+    def crashed(self, survival: Survival, *, share: bool) -> _Node:
         """What the medium may hold after a power cut."""
+        parts = [part for change in self.pending for part in survival.parts(change, id(self))]
+        if share and not parts:
+            self.shared = True
+            return _Node(self.durable, self.durable, shared=True)
         content = bytearray(self.durable)
-        for change in self.pending:
-            for part in _survivors(change, rng):
-                _apply(content, part)
+        for part in parts:
+            _apply(content, part)
         return _Node(bytearray(content), content)
 
 
-def _apply(content: bytearray, change: _Change) -> None:
-    offset, data = change
+def _apply(content: bytearray, change: Change) -> None:
+    offset, data, _ = change
     if data is None:
         if offset <= len(content):
             del content[offset:]
@@ -82,24 +86,6 @@ def _apply(content: bytearray, change: _Change) -> None:
     if offset > len(content):
         content.extend(bytes(offset - len(content)))
     content[offset : offset + len(data)] = data
-
-
-def _survivors(change: _Change, rng: Random) -> list[_Change]:
-    """The parts of one unsynced change that reached the medium: all, none, or some of its sectors."""
-    fate = rng.randrange(3)
-    if fate == 0:
-        return []
-    if fate == 1 or change.data is None:
-        return [change]
-    parts = []
-    start = change.offset
-    end = start + len(change.data)
-    while start < end:
-        stop = min(end, (start // SECTOR_BYTES + 1) * SECTOR_BYTES)
-        if rng.randrange(2):
-            parts.append(_Change(start, change.data[start - change.offset : stop - change.offset]))
-        start = stop
-    return parts
 
 
 class MemDisk:
@@ -121,6 +107,7 @@ class MemDisk:
         self._names: dict[str, _Node] = {}
         self._durable_names: dict[str, _Node] = {}
         self._renames: list[_Rename] = []
+        self._order = 0
         self._folders = {""}
         self._locked: set[str] = set()
 
@@ -137,21 +124,32 @@ class MemDisk:
                 raise OSError(self.error, os.strerror(self.error), op.path)
         return False
 
-    def crash(self, rng: Random) -> MemDisk:
-        """A new disk as a power cut at this moment may leave it. This disk stays as it is."""
+    def crash(self, rng: Random, way: Way | None = None, *, share: bool = False) -> MemDisk:
+        """A new disk as a power cut at this moment may leave it; this one stays as it is. `way` None: any.
+
+        With `share` files without surviving changes are kept once for both disks.
+        """
         with self._guard:
             after = MemDisk(capacity_bytes=self.capacity_bytes)
             after._folders = set(self._folders)
+            survival = Survival(rng, self._unsynced(), way)
             names = dict(self._durable_names)
-            in_order = rng.randrange(2)
-            kept = self._renames[: rng.randint(0, len(self._renames))] if in_order else self._renames
-            for rename in kept:
-                if in_order or rng.randrange(2):
+            for rename in self._renames:
+                if survival.keeps_name(rename.order):
                     _rename(names, rename)
-            fresh = {id(node): node.crashed(rng) for node in names.values()}
+            fresh = {id(node): node.crashed(survival, share=share) for node in names.values()}
             after._names = {path: fresh[id(node)] for path, node in names.items()}
             after._durable_names = dict(after._names)
             return after
+
+    def _unsynced(self) -> list[int]:
+        """Numbers of all changes that are not durable."""
+        nodes = {id(node): node for node in (*self._names.values(), *self._durable_names.values())}
+        return [rename.order for rename in self._renames] + [c.order for n in nodes.values() for c in n.pending]
+
+    def _next(self) -> int:
+        self._order += 1
+        return self._order
 
     def snapshot(self) -> dict[str, bytes]:
         """Path -> bytes as a reader sees them now; for tests that say "nothing was changed"."""
@@ -161,6 +159,8 @@ class MemDisk:
     def flip(self, path: str, offset: int, mask: int = 1) -> None:
         """Rot: flip bits of one stored byte, unseen by the engine."""
         node = self._node(path)
+        if node.shared or node.data is node.durable:
+            node.data, node.durable, node.shared = bytearray(node.data), bytearray(node.durable), False
         node.data[offset] ^= mask
         if offset < len(node.durable):
             node.durable[offset] ^= mask
@@ -175,7 +175,7 @@ class MemDisk:
 
     def _change_name(self, rename: _Rename) -> None:
         _rename(self._names, rename)
-        self._renames.append(rename)
+        self._renames.append(rename._replace(order=self._next()))
 
     def open(self, path: str, *, create: bool = False, read_only: bool = False) -> MemFile:
         with self._guard:
@@ -231,6 +231,9 @@ class MemDisk:
         with self._guard:
             return (1 << 62) if self.capacity_bytes is None else max(0, self.capacity_bytes - self._used())
 
+    def total_bytes(self) -> int:
+        return (1 << 62) if self.capacity_bytes is None else self.capacity_bytes
+
     def _used(self) -> int:
         return sum(len(node.data) for node in {id(n): n for n in self._names.values()}.values())
 
@@ -252,7 +255,7 @@ class MemDisk:
 
 def _rename(names: dict[str, _Node], rename: _Rename) -> None:
     """Apply one name change, unless its source never came to be or is another file by now."""
-    source, target, node = rename
+    source, target, node, _ = rename
     if source is not None and names.get(source) is not node:
         return
     if source is not None:
@@ -299,7 +302,7 @@ class MemFile:
             self._disk._reserve(self._node, offset + len(data))
             if short:
                 data = data[: len(data) // 2]
-            self._node.change(_Change(offset, data))
+            self._node.change(Change(offset, data, self._disk._next()))
             return len(data)
 
     def fdatasync(self) -> None:
@@ -321,14 +324,14 @@ class MemFile:
         with self._disk._guard:
             self._enter("truncate", size, writes=True)
             self._disk._reserve(self._node, size)
-            self._node.change(_Change(size, None))
+            self._node.change(Change(size, None, self._disk._next()))
 
     def punch(self, offset: int, length: int) -> None:
         with self._disk._guard:
             self._enter("punch", offset, length, writes=True)
             end = min(offset + length, len(self._node.data))
             if end > offset:
-                self._node.change(_Change(offset, bytes(end - offset)))
+                self._node.change(Change(offset, bytes(end - offset), self._disk._next()))
 
     def fileno(self) -> int:
         raise OSError(_errno.EBADF, "a file in memory has no descriptor", self._path)

@@ -34,6 +34,59 @@ def test_it_keeps_drops_or_tears_an_unsynced_write() -> None:
         assert all(outcome[at : at + 512] in (bytes(512), b"y" * 512) for at in range(0, 2048, 512))
 
 
+def test_it_tears_writes_at_sectors_and_pages_also_so_that_only_one_piece_is_missing() -> None:
+    disk = _disk_with(bytes(4 * 4096))
+    disk.open("a").pwritev([b"y" * (4 * 4096)], 0)
+    seen = {
+        disk.crash(Random(seed)).snapshot()["a"].replace(b"y" * 512, b"y").replace(bytes(512), b"-")
+        for seed in range(1200)
+    }
+    assert b"y" * 8 + b"-" * 24 in seen, "a first page"
+    assert b"-" * 24 + b"y" * 8 in seen, "a last page"
+    assert any(len(s) == 32 and s.count(b"-") == 1 for s in seen), "all but one sector"
+    assert any(s.count(b"-") == 8 and b"-" * 8 in s for s in seen), "all but one page"
+
+
+def test_it_loses_and_keeps_unsynced_changes_across_files_in_any_order() -> None:
+    disk = _disk_with(b"0")
+    write_atomic(disk, "b", b"0")
+    for path in ("a", "b"):
+        file = disk.open(path)
+        file.pwritev([b"1"], 0)
+        file.pwritev([b"2"], 1)
+    seen = {(left["a"], left["b"]) for left in (disk.crash(Random(seed)).snapshot() for seed in range(500))}
+    assert {(b"0", b"12"), (b"12", b"0"), (b"02", b"12"), (b"12", b"02"), (b"1", b"0"), (b"0", b"0")} <= seen
+
+
+def test_it_may_lose_a_truncation_and_keep_the_write_behind_it() -> None:
+    disk = _disk_with(b"long old content")
+    file = disk.open("a")
+    file.truncate(0)
+    file.pwritev([b"new"], 0)
+    seen = {disk.crash(Random(seed)).snapshot()["a"] for seed in range(300)}
+    assert {b"long old content", b"", b"new", b"newg old content"} <= seen
+
+
+def test_it_may_keep_a_name_without_the_bytes_and_the_bytes_without_a_name() -> None:
+    disk = MemDisk()
+    disk.open("a", create=True).pwritev([b"new"], 0)
+    seen = [disk.crash(Random(seed)).snapshot() for seed in range(100)]
+    assert {"a": b""} in seen
+    assert {} in seen
+
+
+def test_crashed_disks_that_share_files_do_not_see_each_other() -> None:
+    disk = _disk_with(b"old")
+    first, second = (disk.crash(Random(seed), share=True) for seed in range(2))
+    for live, text in ((first, b"one"), (disk, b"two")):
+        file = live.open("a")
+        file.pwritev([text], 0)
+        file.fdatasync()
+    second.flip("a", 0)
+    third = first.crash(Random(3), share=True)
+    assert [d.snapshot()["a"] for d in (disk, first, second, third)] == [b"two", b"one", b"nld", b"one"]
+
+
 def test_it_may_lose_a_name_until_its_folder_is_synced() -> None:
     disk = MemDisk()
     disk.open("a", create=True).fdatasync()

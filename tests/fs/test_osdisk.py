@@ -32,3 +32,19 @@ def test_it_writes_whole_over_short_writes_and_long_vectors(tmp_path: Path, monk
         assert file.pwritev(buffers, 100) == sum(sizes)
         assert file.pread(sum(sizes), 100) == b"".join(buffers)
     file.close()
+
+
+def test_a_folder_is_durable_when_mkdir_returns_with_all_that_was_made_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an fsync of the folder above, a power cut may take a new folder with all the synced files in it."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino))
+    disk = OsDisk(tmp_path / "new" / "site")
+    disk.mkdir("a/b")
+    above = [tmp_path, tmp_path / "new", tmp_path / "new/site", tmp_path / "new/site/a"]
+    assert {folder.stat().st_ino for folder in above} <= set(synced)
+
+    synced.clear()
+    disk.mkdir("a")  # a process that was killed between the two calls may have made it
+    assert synced == [disk.root.stat().st_ino]
