@@ -19,7 +19,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-.PHONY: help up down status reset password venv venv-dev test lint bench pictures fresh lock clean
+.PHONY: help up down status reset password venv venv-dev test lint bench storm stun pictures fresh lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -72,6 +72,15 @@ lint: venv-dev ## ruff, mypy, import contracts, missing migrations, house style
 
 bench: venv-dev ## measure Stargate beside qemu-nbd and nbdkit; BENCH_ARGS="--quick" for a short run
 	@exec $(BIN)/python -m bench.run $(BENCH_ARGS)
+
+storm: venv-dev ## kill -9 of the engine's processes under verified load: KILLS=300 [SEED=n]
+	@exec $(BIN)/python -m tests.storm --kills $(or $(KILLS),300) $(if $(SEED),--seed $(SEED))
+
+stun: venv-dev ## guest writes beside snapshots of 32 disks against a quiet run: SNAPSHOTS=100
+	@exec $(BIN)/python -m tests.storm.stun --snapshots $(or $(SNAPSHOTS),100) $(if $(SEED),--seed $(SEED))
+
+fuzz: venv-dev ## hostile messages on the NBD and the peer port of a real engine (MESSAGES=200000 SEED=n)
+	@exec $(BIN)/python -m tests.fuzz $(if $(MESSAGES),--messages $(MESSAGES)) $(if $(SEED),--seed $(SEED))
 
 pictures: venv-dev ## take a picture of every page and dialog, light and dark, wide and narrow (OUT=folder)
 	@exec $(BIN)/python -m tests.browser.pictures $(if $(OUT),--out "$(OUT)") $(if $(DOCS),--docs "$(DOCS)")
