@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One seed from its first step to its end: draw, act, then bring everything to rest and look once more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from random import Random
+
+from stargate.errors import StargateError
+from tests.sim import oracle
+from tests.sim.actions import ACTIONS, Action, begin
+from tests.sim.faults import FAULTS, ROT
+from tests.sim.guests import Violation
+from tests.sim.site import SimSite
+from tests.sim.world import Transfer, World, seeded
+
+STEPS = 150
+ROTTEN_EVERY = 5
+"""Every so many seeds bytes on disk change by themselves."""
+
+REST_TURNS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`error`: what was violated; empty when nothing was. `trace`: equal in every run of the seed."""
+
+    seed: int
+    steps: int
+    faults: int
+    trace: str
+    error: str = ""
+
+
+def run(seed: int, *, steps: int = STEPS, watch: Callable[[str], object] = str) -> Result:
+    """Never raises for what the engine does. `watch` is given what happens, in words."""
+    logging.disable(logging.CRITICAL)
+    with seeded(seed):
+        world = World(seed, rotten=seed % ROTTEN_EVERY == ROTTEN_EVERY - 1)
+        world.trace.watch = watch
+        error = ""
+        try:
+            story(world, steps)
+        except Exception as exc:
+            error = f"step {world.steps}: {type(exc).__name__}: {exc}"
+        world.trace.watch = str
+        for site in world.sites:
+            world.trace.add(sorted(site.disk.snapshot().items()))
+        with suppress(Exception):
+            world.close()
+        return Result(seed, world.steps, world.faults, world.trace.digest(), error)
+
+
+def story(world: World, steps: int) -> None:
+    rows, weights = favour(world.rng, rotten=world.rotten)
+    faults = {row.name for row in (*FAULTS, *ROT)}
+    for site in world.sites:
+        world.act("create", site, ACTIONS[2].body)
+    for row in world.rng.choices(rows, weights, k=steps):
+        site = world.rng.choice(world.sites)
+        if site.lost:
+            continue
+        world.faults += row.name in faults
+        world.act(row.name, site, row.body)
+    rest(world)
+
+
+def favour(rng: Random, *, rotten: bool) -> tuple[list[Action], list[float]]:
+    """Each seed prefers some actions, and meets some faults only: rare things meet when others do not come between."""
+    rows = [*ACTIONS]
+    weights = [row.weight * rng.choice((0.3, 1, 1, 3)) for row in rows]
+    level = rng.choice((0.3, 1, 2))
+    for row in (*FAULTS, *(ROT if rotten else ())):
+        if rng.random() < 0.5:
+            rows.append(row)
+            weights.append(row.weight * level)
+    return rows, weights
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+
+
+def rest(world: World) -> None:
+    """No more faults: what was begun ends, all is drained, folded, sent and swept, and nothing differs."""
+    for site in world.sites:
+        site.disk.cut_at = 0
+        if not site.lost and (site.disk.excused or site.guests.unsure or site.store is None or site.front is None):
+            world.restart(site, front=True, store=True)
+    world.network._spoils.clear()
+    world.network.mangle_next = None
+    settle(world)
+    for site in world.sites:
+        if not site.lost:
+            oracle.running(world, site)
+    if not world.rotten:
+        _send_all(world)
+        _sweep_all(world)
+    for site in world.sites:
+        if not site.lost:
+            site.guests.flush() if not world.rotten else None
+            world.crash(site)
+
+
+def settle(world: World) -> None:
+    """Until no task, no line and no log has anything left to do."""
+    for _ in range(REST_TURNS):
+        worked = world.step_tasks(1000) > 0
+        for site in world.sites:
+            worked = world_turn(world, site) or worked
+        if worked:
+            continue
+        if not world.baton.tasks:
+            return
+        world.clock.sleep(5.0)  # somebody waits for time
+    raise Violation(f"no rest: {[task.name for task in world.baton.tasks]}")
+
+
+def world_turn(world: World, site: SimSite) -> bool:
+    """One round of a site's own work; whether there was any."""
+    if site.lost or site.front is None or site.store is None:
+        return False
+    before = site.store.hub.state.n
+    busy = bool(site.front.calls or site.front.line.messages or site.store.line.messages)
+    with suppress(StargateError) if world.rotten else nullcontext():
+        site.sync()
+        site.settle()
+    if site.front is None or site.store is None or site.restarts:
+        return False
+    worker, log = site.store.worker, site.front.engine.log
+    if log.durable.position > worker._covered().position and not site.busy("drain") and not world.rotten:
+        site.task("drain", site.drain)
+        busy = True
+    if next(site.store.hub.state.foldable(), None) is not None and not site.busy("fold") and not world.rotten:
+        site.task("fold", site.fold)
+        busy = True
+    return busy or site.store.hub.state.n != before
+
+
+def _send_all(world: World) -> None:
+    """With sound links and disks every transfer that was begun arrives, unless its snapshot is gone."""
+    for transfer in list(world.transfers.values()):
+        if _wanted(transfer):
+            begin(world, transfer.source, transfer.target, transfer.snapshot)
+            settle(world)
+            if transfer.snapshot not in transfer.target.must:
+                job = transfer.source.jobs.get(transfer.session)
+                raise Violation(f"a snapshot does not arrive: {job.status().error if job else 'no job'}")
+    for site in world.sites:
+        oracle.running(world, site)
+        assert site.front is not None
+        if missing := site.must - site.front.engine.state.snapshots.keys() - site.guests.model.gone:
+            raise Violation(f"{site.address} does not show {sorted(missing)}")
+
+
+def _wanted(transfer: Transfer) -> bool:
+    points = transfer.source.guests.points()
+    target = transfer.target
+    known = target.guests.model.points.keys() | target.guests.model.gone | target.must
+    return transfer.snapshot in points and transfer.snapshot not in known
+
+
+def _sweep_all(world: World) -> None:
+    """Expired grants end; then two sweeps leave nothing that is not needed: the second finds no fresh stamps."""
+    world.clock.jump(10**9)
+    for site in world.sites:
+        assert site.store is not None
+        for _ in range(2):
+            site.task("sweep", site.store.sweeper.sweep)
+            settle(world)
+        oracle.complete(site)
+        oracle.swept(site)
+        oracle.running(world, site)
