@@ -6,10 +6,13 @@ wants what follows
                  log {durable, used, cap}   the drain may read below `durable`
                  drain_to {position}        drain at once up to there (a snapshot waits, or the log fills up)
                  ack {n}                    ops up to n are applied and their log space is released
+                 damaged {extent}           a guest's read met this chunk or node (hex) damaged: heal it
+                 gone {snapshots}           while the store is full: these are deleted, nothing in the log needs them
 store -> front   welcome {n, ops}           what the front lacks since its n, or restart: true when that is no longer
 known
                  op {op}                    every store op, numbered
                  seal {}                    the hot tier is full: seal the open epochs so that they can be folded
+                 space {}                   nothing can be drained for lack of space; again every second while it is so
 
 The store frees nothing (hot regions, deleted extents) that a front may still read: only acks and the `applied` of a
 hello free it,

@@ -16,7 +16,14 @@ log = logging.getLogger(__name__)
 def push(site: RemoteSite) -> bool:
     """Tell the engine the pin of a paired site. False when it does not answer now; the leader repeats it."""
     try:
-        engine().peer_set(str(site.site_uuid), site.name, site.certificate_pem)
+        first = (site.addresses or [{}])[0]
+        engine().peer_set(
+            str(site.site_uuid),
+            site.name,
+            site.certificate_pem,
+            address=str(first.get("host", "")),
+            port=int(first.get("data_port", 0)),
+        )
     except (StargateError, Unreachable) as error:
         log.warning("engine not told about %s yet: %s", site.name, error)
         return False

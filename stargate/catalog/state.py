@@ -79,6 +79,7 @@ class Snapshot:
     owner: str
     position: int  # log position of the marker; 0 for a received snapshot
     origin: str | None = None  # site id it was received from; None: taken here
+    sent: list[str] = field(default_factory=list)  # site ids that hold a complete copy which went out from here
 
 
 @dataclass(slots=True)
@@ -86,6 +87,8 @@ class Peer:
     site_id: str
     name: str
     certificate: str
+    address: str = ""  # where it listens; empty: not told yet
+    port: int = 0
 
 
 @dataclass(slots=True)
@@ -297,8 +300,15 @@ def _received(state: State, op: Op, position: int) -> None:
     )
 
 
+def _sent(state: State, op: Op, position: int) -> None:
+    snapshot = state.snapshots.get(op["snapshot"])
+    if snapshot is not None and op["site_id"] not in snapshot.sent:
+        snapshot.sent.append(op["site_id"])
+
+
 def _peer(state: State, op: Op, position: int) -> None:
-    state.peers[op["site_id"]] = Peer(op["site_id"], op["name"], op["certificate"])
+    address, port = op.get("address", ""), op.get("port", 0)
+    state.peers[op["site_id"]] = Peer(op["site_id"], op["name"], op["certificate"], address, port)
 
 
 def _peer_removed(state: State, op: Op, position: int) -> None:
@@ -353,6 +363,7 @@ _HANDLERS = {
     "rooted": _rooted,
     "epochs_dropped": _epochs_dropped,
     "received": _received,
+    "sent": _sent,
     "peer": _peer,
     "peer_removed": _peer_removed,
     "grant": _grant,

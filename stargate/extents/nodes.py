@@ -6,12 +6,14 @@ bound.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from stargate.errors import DamagedData, InvalidArgument
-from stargate.extents.format import CHUNK_BYTES_MAX, HASH_BYTES, ZERO_HASH, Kind
+from stargate.extents.format import CHUNK_BYTES_MAX, HASH_BYTES, ZERO_HASH, Kind, MissingChild
 from stargate.units import BLOCK_BYTES, CHUNK_BYTES, VDISK_BYTES_MAX
 
 FANOUT = 256
@@ -153,3 +155,23 @@ def expected_children(kind: int, payload: bytes) -> tuple[int, int]:
     if kind == Kind.ROOT:
         return child_kind(kind, 0, parse_root(payload)[0].depth)
     return child_kind(kind, parse_node(payload)[0])
+
+
+class Stored(Protocol):
+    """What the index says of an extent."""
+
+    @property
+    def kind(self) -> int: ...
+
+    @property
+    def level(self) -> int: ...
+
+
+def check_children(kind: int, payload: bytes, children: Mapping[bytes, Stored | None]) -> None:
+    """Raises MissingChild for one that is not stored (None), DamagedData for one of another kind or level."""
+    want = expected_children(kind, payload)
+    for child, found in children.items():
+        if found is None:
+            raise MissingChild(f"child {child.hex()} of a node of kind {kind} is not stored")
+        if (found.kind, found.level) != want:
+            raise DamagedData(f"child {child.hex()} has kind {found.kind} level {found.level}, not {want}")

@@ -1,14 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The index made anew from the egroups. Payloads are checked too: a torn extent must not become a dedup hit."""
+"""The index made anew from the egroups, or single entries of it found again. Payloads are checked too: a torn extent
+must not become a dedup hit."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from stargate.errors import DamagedData, Unavailable
 from stargate.extents import format as ef
 from stargate.extents import nodes
 from stargate.extents.egroups import HEAD_BYTES, EgroupFiles
-from stargate.extents.index import Change, Index, Location, in_batches
+from stargate.extents.index import Change, Freed, Index, Location, in_batches
 from stargate.fs.disk import Disk
+
+
+class Waiting(NamedTuple):
+    """A sound node whose children are looked for."""
+
+    location: Location
+    children: list[bytes]
 
 
 def rebuild(disk: Disk, index: Index) -> int:
@@ -25,34 +36,62 @@ def rebuild(disk: Disk, index: Index) -> int:
         files.close()
 
 
-def rebuild_files(files: EgroupFiles, index: Index, store_id: bytes, *, epoch: int = 0) -> int:
-    """As `rebuild`. The identity is written last: a rebuild that was interrupted is started again at the next open."""
+def rebuild_files(
+    files: EgroupFiles, index: Index, store_id: bytes, *, epoch: int = 0, roots: Iterable[bytes] = ()
+) -> int:
+    """As `rebuild`. The identity is written last: a rebuild that was interrupted is started again at the next open.
+
+    What the trees under `roots` (those of the catalog) name is entered even where it is damaged or something below it
+    is missing: it was complete once, and its sound part must stay readable.
+    """
     index.clear()
-    waiting: dict[bytes, tuple[Location, list[bytes]]] = {}
+    waiting: dict[bytes, Waiting] = {}
+    rotten: dict[bytes, Location] = {}
     empty_bytes = 0
     for egroup in files.numbers():
         found: list[tuple[bytes, Location]] = []
         for offset, header in files.scan(egroup, store_id):
             empty_bytes -= ef.aligned(ef.extent_bytes(header.stored_bytes))
-            location = Location(
-                egroup, offset, header.stored_bytes, header.size_bytes, header.kind, header.codec, header.level, epoch
-            )
+            location = _location(egroup, offset, header, epoch)
             plain = _checked(files, location, header)
             if plain is None:
-                continue
-            if header.kind == ef.Kind.CHUNK:
+                rotten[header.digest] = location
+            elif header.kind == ef.Kind.CHUNK:
                 found.append((header.digest, location))
             else:
-                waiting[header.digest] = location, nodes.children(header.kind, plain)
+                waiting[header.digest] = Waiting(location, nodes.children(header.kind, plain))
         # Readable is not durable: these bytes may be in the page cache only.
         files.file(egroup).fdatasync()
         empty_bytes += files.file(egroup).size() - HEAD_BYTES
         for batch in in_batches(found):
             index.commit(Change(puts=batch))
     _enter_nodes(index, waiting)
+    _enter_named(index, waiting, rotten, roots)
     meta = ("epoch", epoch.to_bytes(8, "little")), ("returned_bytes", max(0, empty_bytes).to_bytes(8, "little"))
     index.commit(Change(meta=(*meta, ("store_id", store_id))))
     return index.count()
+
+
+def find(files: EgroupFiles, index: Index, store_id: bytes, wanted: set[bytes], epoch: int) -> set[bytes]:
+    """Search the egroups for extents that our trees name and the index does not know (or is wrong about), and enter
+    those that are sound; which were found. A place noted as freed is taken off that list: nobody may return it now.
+    """
+    found: dict[bytes, Location] = {}
+    for egroup in files.numbers():
+        for offset, header in files.scan(egroup, store_id):
+            location = _location(egroup, offset, header, epoch)
+            if header.digest in wanted and _checked(files, location, header) is not None:
+                found[header.digest] = location
+    owed = set(index.freed())
+    places = (Freed(at.egroup, at.offset, ef.extent_bytes(at.stored_bytes)) for at in found.values())
+    index.commit(Change(puts=list(found.items()), returned=[place for place in places if place in owed]))
+    return set(found)
+
+
+def _location(egroup: int, offset: int, header: ef.ExtentHeader, epoch: int) -> Location:
+    return Location(
+        egroup, offset, header.stored_bytes, header.size_bytes, header.kind, header.codec, header.level, epoch
+    )
 
 
 def _checked(files: EgroupFiles, location: Location, header: ef.ExtentHeader) -> bytes | None:
@@ -70,15 +109,37 @@ def _checked(files: EgroupFiles, location: Location, header: ef.ExtentHeader) ->
         return None
 
 
-def _enter_nodes(index: Index, waiting: dict[bytes, tuple[Location, list[bytes]]]) -> None:
+def _enter_nodes(index: Index, waiting: dict[bytes, Waiting]) -> None:
     """Children before parents; a node below which something is missing stays out, because presence means a complete
     subtree.
     """
-    for rank in sorted({location.rank for location, _ in waiting.values()}):
+    for rank in sorted({node.location.rank for node in waiting.values()}):
         ready = [
-            (digest, location)
-            for digest, (location, children) in waiting.items()
-            if location.rank == rank and all(found is not None for found in index.get_many(children))
+            (digest, node.location)
+            for digest, node in waiting.items()
+            if node.location.rank == rank and all(found is not None for found in index.get_many(node.children))
         ]
         for batch in in_batches(ready):
             index.commit(Change(puts=batch))
+
+
+def _enter_named(
+    index: Index, waiting: dict[bytes, Waiting], rotten: dict[bytes, Location], roots: Iterable[bytes]
+) -> None:
+    """From the roots down: what stayed out although a published version needs it."""
+    puts: list[tuple[bytes, Location]] = []
+    done: set[bytes] = set()
+    stack = list(roots)
+    while stack:
+        digest = stack.pop()
+        if digest in done or index.get(digest) is not None:
+            continue  # entered above: whole, with all that is below it
+        done.add(digest)
+        node = waiting.get(digest)
+        if node is not None:
+            puts.append((digest, node.location))
+            stack += node.children
+        elif digest in rotten:
+            puts.append((digest, rotten[digest]))
+    for batch in in_batches(puts):
+        index.commit(Change(puts=batch))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One authenticated connection as the receiver sees it: HELLO, then BEGIN of one granted session, then questions and
-items.
+items; or HELLO, then reading back of what both sites share.
 """
 
 from __future__ import annotations
@@ -96,6 +96,8 @@ class Conversation:
             return wire.Pong()
         if isinstance(message, wire.Begin):
             return self._start(message)
+        if isinstance(message, wire.Fetch):
+            return self._ingest.fetch(self._site_id, message)
         if self._begin is None or self._grant is None:
             raise PeerProtocol("the other site did not BEGIN a session first")
         if isinstance(message, wire.Have):

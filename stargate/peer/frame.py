@@ -39,6 +39,7 @@ PUT_ITEMS_MAX = 4096
 ITEM_BYTES_MAX = 1 * MiB
 """Largest chunk or node, before and after decompression."""
 
+FETCH_PLACES_MAX = 1024
 TEXT_BYTES_MAX = 2048
 
 
@@ -57,6 +58,8 @@ class Type(IntEnum):
     ERROR = 12
     PING = 13
     PONG = 14
+    FETCH = 15
+    ITEMS = 16
 
 
 LENGTH_MAX: dict[Type, int] = {
@@ -74,9 +77,11 @@ LENGTH_MAX: dict[Type, int] = {
     Type.ERROR: 8 * KiB,
     Type.PING: 64,
     Type.PONG: 64,
+    Type.FETCH: FETCH_PLACES_MAX * 9 + 64,
+    Type.ITEMS: PUT_BYTES_MAX + PUT_ITEMS_MAX * 48,
 }
 
-REQUESTS = frozenset({Type.HELLO, Type.BEGIN, Type.HAVE, Type.PUT, Type.PUBLISH, Type.PING})
+REQUESTS = frozenset({Type.HELLO, Type.BEGIN, Type.HAVE, Type.PUT, Type.PUBLISH, Type.PING, Type.FETCH})
 REPLIES = frozenset(Type) - REQUESTS
 
 

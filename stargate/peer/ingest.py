@@ -3,7 +3,7 @@
 
 Nothing here trusts the peer: presence is the store's own knowledge, every item is verified by the store under the hash
 it claims, nodes are refused before their children, and a snapshot is published only over complete roots that commit to
-the announced sizes. There is no way to delete, prune, shorten or promote anything.
+the announced sizes. There is no way to delete, prune, shorten or promote anything, and none to read but what is shared.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any, Protocol
 
 from stargate.errors import DamagedData, NoSpace, PeerProtocol, PeerRefused
 from stargate.extents.format import Kind, MissingChild
+from stargate.peer.readback import ReadBack
 from stargate.peer.shape import Shapes
 from stargate.peer.store_iface import SyncStore
-from stargate.peer.wire import Item, Member, Scope
+from stargate.peer.wire import Fetch, Item, Items, Member, Scope
 from stargate.units import MiB
 
 DELIVERED_MAX = 200_000
@@ -54,6 +55,10 @@ class GrantBook(Protocol):
         """
         ...
 
+    def room(self) -> None:
+        """Raises NoSpace when the storage is too full to take anything."""
+        ...
+
     def used(self, session: str, used_bytes: int) -> None:
         """Remember, durably, how much of its quota the session has used."""
         ...
@@ -62,6 +67,10 @@ class GrantBook(Protocol):
         """Make the snapshot visible; durable when it returns. Idempotent. Raises PeerRefused when the grant ended
         meanwhile.
         """
+        ...
+
+    def shares(self, site_id: str, root: bytes) -> bool:
+        """Whether a snapshot with this tree was sent here by the site, or to it from here."""
         ...
 
 
@@ -77,6 +86,8 @@ class Ingest(Protocol):
     def put(self, grant: Grant, items: Sequence[Item]) -> tuple[int, int]: ...
 
     def publish(self, grant: Grant, members: Sequence[Member], manifest: dict[str, Any]) -> None: ...
+
+    def fetch(self, site_id: str, wanted: Fetch) -> Items: ...
 
 
 @dataclass(slots=True)
@@ -110,6 +121,7 @@ class StoreIngest:
         self._store = store
         self._book = book
         self._shapes = Shapes(store)
+        self._read_back = ReadBack(store, book.shares)
         self._lock = threading.Lock()
         self._uses: dict[str, _Use] = {}
 
@@ -137,6 +149,7 @@ class StoreIngest:
 
     def put(self, grant: Grant, items: Sequence[Item]) -> tuple[int, int]:
         """Store items in order; returns (new, already here). Raises PeerProtocol for a lie, PeerRefused, NoSpace."""
+        self._book.room()
         use = self._use(grant.session, grant.used_bytes)
         present = self._store.has([item.hash for item in items])
         stored = 0
@@ -167,6 +180,10 @@ class StoreIngest:
         self._book.publish(grant, members, manifest)
         with self._lock:
             self._uses.pop(grant.session, None)
+
+    def fetch(self, site_id: str, wanted: Fetch) -> Items:
+        """For the peer's repair. Raises PeerRefused for a tree that is not shared with it."""
+        return self._read_back.fetch(site_id, wanted)
 
     def _check_tree(self, member: Member) -> None:
         try:

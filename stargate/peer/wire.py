@@ -7,22 +7,19 @@ trees), which the receiver proves before it stores.
 
 from __future__ import annotations
 
-import struct
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, NamedTuple, Protocol, Self, TypeVar
+from typing import ClassVar, Protocol, Self
 
 from stargate.errors import PeerProtocol
-from stargate.extents.format import Codec, Kind
 from stargate.peer.frame import (
     HASH_BYTES,
     HASHES_MAX,
     ITEM_BYTES_MAX,
     MANIFEST_BYTES_MAX,
     MEMBERS_MAX,
-    PUT_ITEMS_MAX,
     TEXT_BYTES_MAX,
     Buffer,
     Cursor,
@@ -31,6 +28,13 @@ from stargate.peer.frame import (
     check_crc,
     frame,
 )
+from stargate.peer.items import Fetch as Fetch
+from stargate.peer.items import Item as Item
+from stargate.peer.items import Items as Items
+from stargate.peer.items import Place as Place
+from stargate.peer.items import Put as Put
+from stargate.peer.items import enum_of
+from stargate.peer.items import number as _u
 from stargate.units import BLOCK_BYTES, VDISK_BYTES_MAX
 
 PROTOCOL_VERSION = 1
@@ -44,10 +48,6 @@ class Scope(IntEnum):
     """Only nodes that this session itself delivered: resume without asking about foreign content."""
 
 
-def _u(value: int, width: int) -> bytes:
-    return value.to_bytes(width, "little")
-
-
 def _uuid(value: str) -> bytes:
     return uuid.UUID(value).bytes
 
@@ -59,16 +59,6 @@ def _text(value: str) -> bytes:
 
 def _hashes(values: Sequence[bytes]) -> bytes:
     return _u(len(values), 4) + b"".join(values)
-
-
-E = TypeVar("E", bound=IntEnum)
-
-
-def _enum(enum: type[E], value: int) -> E:
-    try:
-        return enum(value)
-    except ValueError as exc:
-        raise PeerProtocol("the other site sent a value that is unknown here", f"{enum.__name__} {value}") from exc
 
 
 class Message(Protocol):
@@ -194,7 +184,7 @@ class Have:
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
-        return cls(_enum(Scope, cursor.number(1)), cursor.hashes())
+        return cls(enum_of(Scope, cursor.number(1)), cursor.hashes())
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,43 +205,6 @@ class HaveReply:
         if bits >> count:
             raise PeerProtocol("the other site answers more than was asked")
         return cls([bool(bits >> i & 1) for i in range(count)])
-
-
-class Item(NamedTuple):
-    """A chunk or node as it travels: `usize` bytes that hash to `hash`, packed by `codec` into `payload`."""
-
-    kind: Kind
-    hash: bytes
-    codec: Codec
-    usize: int
-    payload: Buffer
-
-
-_ITEM = struct.Struct("<BB32sII")
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """Items in the order in which they must be stored: children before their node."""
-
-    TYPE: ClassVar[Type] = Type.PUT
-    items: Sequence[Item]
-
-    def encode(self) -> list[Buffer]:
-        table = [_ITEM.pack(i.kind, i.codec, i.hash, i.usize, len(i.payload)) for i in self.items]
-        return [_u(len(table), 4), *table, *(i.payload for i in self.items)]
-
-    @classmethod
-    def decode(cls, cursor: Cursor) -> Self:
-        rows = [_ITEM.unpack(cursor.take(_ITEM.size)) for _ in range(cursor.count(PUT_ITEMS_MAX))]
-        return cls([_item(cursor, row) for row in rows])
-
-
-def _item(cursor: Cursor, row: tuple[int, int, bytes, int, int]) -> Item:
-    kind, codec, name, usize, length = row
-    if not 0 < usize <= ITEM_BYTES_MAX or not 0 < length <= usize:
-        raise PeerProtocol("the other site sends an item of a size that does not exist", f"{length} for {usize} bytes")
-    return Item(_enum(Kind, kind), name, _enum(Codec, codec), usize, cursor.take(length))
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +308,7 @@ class Pong:
 
 _MESSAGES: tuple[type[Message], ...] = (
     Hello, Welcome, Begin, Begun, Have, HaveReply, Put, PutAck, Publish, Published, Status, Error, Ping, Pong,
+    Fetch, Items,
 )  # fmt: skip
 BY_TYPE: dict[Type, type[Message]] = {message.TYPE: message for message in _MESSAGES}
 

@@ -52,8 +52,9 @@ class Pins(PeerSet):
 class _Job:
     """A sync job together with the wait for its snapshot's fold."""
 
-    def __init__(self, make: Callable[[], SyncJob]) -> None:
+    def __init__(self, make: Callable[[], SyncJob], arrived: Callable[[], None]) -> None:
         self._make = make
+        self._arrived = arrived
         self._sync: SyncJob | None = None
         self._cancelled = False
         self._error: dict[str, str] | None = None
@@ -73,7 +74,8 @@ class _Job:
         self._sync = sync
         if self._cancelled:
             sync.cancel()
-        sync.run()
+        if sync.run().state == "done":
+            self._arrived()
 
     @property
     def running(self) -> bool:
@@ -105,6 +107,8 @@ class Outgoing:
         self.clock = clock
         self.peers = Pins()
         self.peers.reload(hub.state.peers)
+        self.heard_of: dict[str, tuple[str, int]] = {}
+        """Where paired sites listened when something was last sent there."""
         self._jobs: dict[str, _Job] = {}
         self._lock = threading.Lock()
 
@@ -147,13 +151,24 @@ class Outgoing:
             transport = TcpTransport.mutual_tls(self.identity(), self.peers, site_id=site_id)
             return SyncJob(order, self.store, target, transport, self.peers, own_site_id=self.site_id, clock=self.clock)
 
+        def arrived() -> None:
+            self.heard_of[site_id] = address, port
+            self._note_sent(snapshot, site_id)
+
         with self._lock:
             running = self._jobs.get(job)
             if running is not None and running.running:
                 return
             self._jobs.pop(job, None)
-            self._jobs[job] = _Job(make)
+            self._jobs[job] = _Job(make, arrived)
             self._forget()
+
+    def _note_sent(self, snapshot: str, site_id: str) -> None:
+        """From now on the site may read it back, and is asked for it when it is damaged here."""
+        with self._hub.lock:
+            found = self._hub.state.snapshots.get(snapshot)
+            if found is not None and site_id not in found.sent:
+                self._hub.commit({"op": "sent", "snapshot": snapshot, "site_id": site_id})
 
     def _member(self, disk: str, epoch: str, size_bytes: int, chunk_bytes: int) -> Member:
         root = bytes.fromhex(self._hub.state.epochs[epoch].root or "")

@@ -42,6 +42,12 @@ class Book:
             raise PeerRefused("nothing was granted to this session")
         return replace(found, published=snapshot in self.published)
 
+    def shares(self, site_id: str, root: bytes) -> bool:
+        return any(m.root == root for members, _ in self.published.values() for m in members)
+
+    def room(self) -> None:
+        """There always is."""
+
     def used(self, session: str, used_bytes: int) -> None:
         self.grants[session] = replace(self.grants[session], used_bytes=used_bytes)
 

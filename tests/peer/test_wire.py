@@ -35,6 +35,8 @@ MESSAGES: list[wire.Message] = [
     wire.Error("no_space", "voll: ä"),
     wire.Ping(),
     wire.Pong(),
+    wire.Fetch(b"r" * 32, [wire.Place(0, 1 << 40), wire.Place(255, 0)]),
+    wire.Items([wire.Item(Kind.LEAF, b"h" * 32, Codec.RAW, 2, b"de")]),
 ]
 
 

@@ -64,7 +64,9 @@ class MemoryEngine(Orders):
             self.term = term
         return {"term": term}
 
-    def do_peer_set(self, site_id: str, name: str, certificate_pem: str) -> dict[str, Any]:
+    def do_peer_set(
+        self, site_id: str, name: str, certificate_pem: str, address: str = "", port: int = 0
+    ) -> dict[str, Any]:
         self.peers[site_id] = certificate_pem
         return {}
 

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scrub, healing, offline check and repair (docs/design/0006)."""

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Damage at one of two sites: found by the scrub or a reader, healed from the other, refused where nobody has one."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from stargate.errors import DamagedData, PeerProtocol, PeerRefused
+from stargate.extents.format import HEADER_BYTES, Kind, table_bytes
+from stargate.extents.index import Change, Location
+from stargate.extents.store import ExtentStore
+from stargate.peer.items import RANK_ROOT, Fetch, Place
+from stargate.peer.readback import ReadBack
+from stargate.units import BLOCK_BYTES, KiB
+from tests.engine.test_halves import create, drained, snapshot, write
+from tests.scrub.world import DISK_BYTES, Member, World
+
+
+def noise(seed: int, size: int = DISK_BYTES) -> bytes:
+    return Random(seed).randbytes(size)
+
+
+def rooted(member: Member, *disks: str) -> str:
+    point = snapshot(member.site, *disks)
+    drained(member.site)
+    while member.site.fold():
+        member.site.settle()
+    return point
+
+
+def shared() -> tuple[World, str, str]:
+    """A disk of noise at site a, with a snapshot that site b holds too."""
+    world = World(Random(1))
+    disk = create(world.a.site, DISK_BYTES)
+    write(world.a.site, disk, 0, noise(7))
+    point = rooted(world.a, disk)
+    world.replicate(world.a, world.b, point)
+    return world, disk, point
+
+
+def places(extents: ExtentStore, kind: int) -> list[tuple[bytes, Location]]:
+    return sorted((d, at) for d, at in extents.index.items() if at.kind == kind)
+
+
+def rot(member: Member, at: Location, where: int = -1) -> None:
+    """Flip a bit at byte `where` of the extent; by default inside its payload."""
+    where = HEADER_BYTES + table_bytes(at.stored_bytes) + at.stored_bytes // 2 if where < 0 else where
+    member.site.disk.flip(f"egroups/g-{at.egroup:08d}", at.offset + where)
+    member.store.extents.drop_cached(next(d for d, a in member.store.extents.index.items() if a == at))
+
+
+@pytest.mark.parametrize("kind", [Kind.CHUNK, Kind.LEAF, Kind.ROOT])
+@pytest.mark.parametrize("where", [20, -1])
+def test_it_heals_what_the_other_site_has(kind: Kind, where: int) -> None:
+    world, disk, point = shared()
+    digest, at = places(world.a.store.extents, kind)[0]
+    rot(world.a, at, where)
+    assert world.a.scrub()["damaged"] == 0
+    assert world.a.scrubber is not None
+    assert world.a.scrubber.health()["healed"] == 1
+    assert world.a.store.extents.index.get(digest) != at
+    world.a.store.extents.verify(digest)
+    assert world.a.site.content(disk) == world.a.site.content(f"snapshot:{point}:{disk}") == noise(7)
+    assert (at.egroup, at.offset) in {freed[:2] for freed in world.a.store.extents.index.freed()}
+
+
+def test_it_heals_the_receiving_site_too() -> None:
+    world, disk, point = shared()
+    for kind in (Kind.CHUNK, Kind.LEAF, Kind.ROOT):
+        rot(world.b, places(world.b.store.extents, kind)[0][1])
+    assert world.b.scrub()["damaged"] == 0
+    assert world.b.site.content(f"snapshot:{point}:{disk}") == noise(7)
+
+
+def test_a_rotten_header_is_healed_without_the_other_site() -> None:
+    world, disk, _ = shared()
+    world.a.other = None
+    rot(world.a, places(world.a.store.extents, Kind.CHUNK)[0][1], where=20)
+    assert world.a.scrub()["damaged"] == 0
+    assert world.a.site.content(disk) == noise(7)
+
+
+@pytest.mark.parametrize("kind", [Kind.CHUNK, Kind.LEAF, Kind.ROOT])
+def test_an_index_entry_that_is_gone_is_found_again(kind: Kind) -> None:
+    world, disk, _ = shared()
+    world.a.other = None
+    digest, at = places(world.a.store.extents, kind)[0]
+    world.a.site.index.commit(Change(deletes=[digest]))
+    world.a.store.extents.drop_cached(digest)
+    assert world.a.scrub()["damaged"] == 0
+    assert world.a.store.extents.index.get(digest) == at._replace(stamp=world.a.store.extents.epoch)
+    assert world.a.site.content(disk) == noise(7)
+
+
+def test_a_read_that_meets_damage_asks_for_healing() -> None:
+    world, disk, _ = shared()
+    for _, at in places(world.a.store.extents, Kind.CHUNK):
+        rot(world.a, at)
+    assert world.a.site.front is not None
+    assert world.a.scrubber is not None
+    asked = world.a.scrubber.healer
+    world.a.site.front.engine.on_damage = lambda digest: asked.ask([digest])
+    export = world.a.site.front.exports.lookup(disk)
+    with pytest.raises(DamagedData):
+        export.read(32 * KiB, BLOCK_BYTES)
+    asked.turn()
+    assert b"".join(export.read(0, 64 * KiB)) == noise(7)[: 64 * KiB]
+    with pytest.raises(DamagedData):
+        export.read(96 * KiB, BLOCK_BYTES)
+
+
+def test_what_nobody_has_stays_refused_and_is_no_deduplication_hit() -> None:
+    world, disk, _ = shared()
+    other = create(world.a.site, DISK_BYTES)
+    write(world.a.site, other, 0, noise(8))
+    rooted(world.a, other)
+    extents = world.a.store.extents
+    known = {d for d, _ in places(world.b.store.extents, Kind.CHUNK)}
+    digest, at = next((d, at) for d, at in places(extents, Kind.CHUNK) if d not in known)
+    rot(world.a, at)
+    assert world.a.scrub()["damaged"] == 1
+    blocks = world.a.site.blocks(other)
+    assert blocks.count(None) == 1, "the other blocks of the chunk are sound"
+    assert all(found in (None, noise(8)[n * 4096 : n * 4096 + 4096]) for n, found in enumerate(blocks))
+    assert world.a.site.content(disk) == noise(7)
+    roots = [d for d, _ in places(extents, Kind.ROOT) if not extents.has([d])[0]]
+    assert len(roots) == 1, "a tree over damage is no complete one"
+    first = blocks.index(None) // 16 * 64 * KiB
+    write(world.a.site, disk, 0, noise(8)[first : first + 64 * KiB])
+    drained(world.a.site)
+    assert world.a.site.content(other) == noise(8)
+    assert world.a.scrub()["damaged"] == 0
+    assert extents.has([*roots, digest]) == [True, True]
+
+
+def test_a_peer_reads_back_nothing_but_what_is_shared() -> None:
+    world, _, _ = shared()
+    other = create(world.a.site, DISK_BYTES)
+    write(world.a.site, other, 0, noise(8))
+    rooted(world.a, other)
+    back = ReadBack(world.a.store.extents, world.a.store.grants.shares)
+    roots = [d for d, _ in places(world.a.store.extents, Kind.ROOT)]
+    mine = [d for d, _ in places(world.b.store.extents, Kind.ROOT)]
+    for root in roots:
+        question = Fetch(root, [Place(RANK_ROOT, 0), Place(1, 0), Place(0, 3)])
+        if root in mine:
+            assert [item.kind for item in back.fetch(world.b.site_id, question).items] == [3, 1, 0]
+        else:
+            with pytest.raises(PeerRefused):
+                back.fetch(world.b.site_id, question)
+        with pytest.raises(PeerRefused):
+            back.fetch("00000000-0000-0000-0000-000000000009", question)
+    with pytest.raises(PeerProtocol):
+        back.fetch(world.b.site_id, Fetch(mine[0], [Place(0, 1 << 63)]))
+
+
+def test_the_dates_survive_a_restart_and_the_oldest_comes_first() -> None:
+    world, _, _ = shared()
+    assert world.a.scrubber is not None
+    first = world.a.scrubber.step()
+    world.a.stop()
+    world.a.start()
+    assert world.a.scrubber is not None
+    dates = world.a.scrubber.dates
+    assert first is not None
+    assert dates.state.units[first].checked_at > 0
+    seen = [world.a.scrubber.step() for _ in dates.state.units]
+    assert set(seen) == set(dates.state.units)
+    assert seen[-1] == first
+    assert world.a.scrubber.health()["last_pass_at"] is not None
