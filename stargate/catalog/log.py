@@ -115,6 +115,8 @@ class CatalogLog:
         # Written again: after a failed sync the kernel holds pages that only look stored.
         self._whole(raw, 0)
         self._file.fdatasync()
+        if older:
+            self._disk.sync_dir(self._path)  # the checkpoint may have ended before its name was durable
         for generation in older:
             self._disk.unlink(_file_path(self._path, generation))
         for name in self._disk.list(self._path):

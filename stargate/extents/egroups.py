@@ -220,13 +220,23 @@ class Appender:
         """
         if not self._buffered:
             return
-        file = self._file or self._files.file(self.egroup)
+        file = self._file or self._adopt()
         with _writing():
             file.pwritev(self._buffers, self._at)
         self._durable.setdefault(self.egroup, self._at)
         self._dirty[self.egroup] = file
         self._at += self._buffered
         self._buffers, self._buffered = [], 0
+
+    def _adopt(self) -> File:
+        """Go on in a file that an earlier process began: it may have ended before name and head were durable."""
+        file = self._files.file(self.egroup)
+        with _writing():
+            file.pwritev([pack_head(self.egroup, self.store_id)], 0)
+        self._file = file
+        self._dirty[self.egroup] = file
+        self._new_names = True
+        return file
 
     def sync(self) -> None:
         """All appended bytes and names are durable. A failed fdatasync raises StoreFrozen and must never be tried

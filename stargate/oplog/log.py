@@ -147,6 +147,7 @@ class OpLog:
             info = info._replace(incarnation=found.incarnation + 1)
             try:
                 _settle(info, found)
+                disk.sync_dir(path)  # an earlier process may have ended before a slot's name was durable
                 store_superblock(disk, path, info, 1 - copy)
             except OSError as exc:
                 raise LogFrozen("the log cannot be made durable at start; check the disk", str(exc)) from exc
