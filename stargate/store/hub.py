@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 
 from stargate.catalog.log import CatalogLog
+from stargate.catalog.ownership import Ownership
 from stargate.catalog.state import Op, State
 from stargate.errors import InvalidArgument, StaleToken, Unavailable
 from stargate.fs.disk import Disk
@@ -40,6 +41,7 @@ class CatalogHub:
         self._front: Line | None = None
         self._acked = 0  # unknown until a front says so: one may be running that has not heard of the last ops
         self._after_ack: list[tuple[int, Callable[[], None]]] = []
+        self._ownership = Ownership(disk, "catalog/lock")
         self.token = self.state.token + 1
         self.commit({"op": "token", "token": self.token})
 
@@ -48,8 +50,10 @@ class CatalogHub:
         with self.lock:
             if op["op"] != "token" and self.state.token != self.token:
                 raise StaleToken("another store process has taken over this data folder; this one stops")
+            self._ownership.check()
             op = {**op, "n": self.state.n + 1}
             self._log.append([op])
+            self._ownership.check()  # nobody is told of what was written into a folder that is another's by now
             self.state.apply(op)
             told = _told(op)
             self._recent.append(told)
@@ -59,6 +63,10 @@ class CatalogHub:
             self._maybe_checkpoint()
             self.changed.notify_all()
             return int(op["n"])
+
+    def check_owner(self) -> None:
+        """Before work that writes. Raises StaleToken when another store process has taken over."""
+        self._ownership.check()
 
     def _maybe_checkpoint(self) -> None:
         """Fold the ops into one state record; only what the front has acknowledged may leave memory."""

@@ -160,6 +160,7 @@ class Worker:
         return first_mark(self._reader.info.log_id)
 
     def _drain_turn(self) -> bool:
+        self._hub.check_owner()
         if self._reader is None:
             if not self._disk.exists("oplog/superblock"):
                 return False
@@ -214,6 +215,7 @@ class Worker:
     # -- fold ---------------------------------------------------------------------------------------------------------
 
     def _fold_turn(self) -> bool:
+        self._hub.check_owner()
         with self._hub.lock:
             epoch = next(self._hub.state.foldable(), None)
             if epoch is None:

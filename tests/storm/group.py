@@ -20,7 +20,7 @@ from tests.support.load import Load
 from tests.support.oracle import BLOCK
 
 DISKS, WRITERS, BLOCKS = 3, 3, 256
-POINTS_MAX, COPIES_MAX = 6, 4
+POINTS_MAX, COPIES_MAX, SENT_MAX = 6, 4, 2
 
 
 def digest(site: EngineSite, name: str) -> str:
@@ -50,11 +50,11 @@ class Copy:
 
 
 class Group:
-    """See the module. `pair` is the site under the storm and the one it replicates to."""
+    """See the module. `pair`: the site and the one it replicates to; None: it has no peer."""
 
-    def __init__(self, pair: Pair, seed: int) -> None:
+    def __init__(self, site: EngineSite, seed: int, pair: Pair | None = None) -> None:
         self.pair = pair
-        self.site = pair.here
+        self.site = site
         self.seed = seed
         self.disks = [self.site.disk(BLOCKS * BLOCK) for _ in range(DISKS)]
         self.load = Load(self.disks, blocks=BLOCKS, writers=WRITERS, seed=seed, pace_seconds=0.0005, fua_every=7)
@@ -79,10 +79,6 @@ class Group:
 
     def order_fold(self) -> None:
         self.site.engine.wait_rooted(self.order_snapshot())
-
-    def order_drain(self) -> None:
-        """The snapshot of one disk has the whole log drained."""
-        self.site.engine.wait_rooted(self.order_snapshot(), 10)
 
     def order_delete(self) -> None:
         while len(self._known_points()) < 3:
@@ -133,6 +129,7 @@ class Group:
         """Send a point to the other site; the last one that got there is the base."""
         snapshot = self.sending = self.sending or self._some_point()
         base = next(reversed(self.sent), None)
+        assert self.pair is not None
         self.pair.send(snapshot, base)
         self.sent[snapshot] = [self._digest_of(snapshot, number) for number in range(DISKS)]
         self.sending = None
@@ -184,6 +181,8 @@ class Group:
 
     def _check_sent(self) -> None:
         """What the other site showed once stays as it is; what it did not acknowledge is whole or absent."""
+        if self.pair is None:
+            return
         site = self.pair.there
         there = {s["snapshot"] for s in site.engine.snapshots()}
         assert set(self.sent) <= there, f"gone from the other site: {sorted(set(self.sent) - there)}"
@@ -202,7 +201,7 @@ class Group:
             vdisk = next(iter(self.copies))
             del self.copies[vdisk]
             self.site.engine.vdisk_delete(vdisk)
-        while len(self.sent) > 2:
+        while self.pair is not None and len(self.sent) > SENT_MAX:
             snapshot = next(iter(self.sent))
             del self.sent[snapshot]
             self.pair.there.engine.snapshot_delete(snapshot)

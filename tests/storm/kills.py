@@ -99,7 +99,7 @@ class Storm:
         self.seed = seed
         self.report = Report()
         self.pair = Pair(folder, addresses, log_cap_mib=64, segment_mib=4)
-        self.group = Group(self.pair, seed)
+        self.group = Group(self.pair.here, seed, self.pair)
         self.bulk = Bulk(self.pair.here, BULK_BLOCKS, seed)
         there = self.pair.there
         self._far = there.disk(BLOCKS * BLOCK)

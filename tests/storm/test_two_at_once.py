@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frozen halves, halves that come back from a freeze, and two of a kind at once."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.storm.group import DISKS, Group
+from tests.storm.kills import first_block, revive
+from tests.support.engine_site import EngineSite, wait_for
+
+ENDED_SECONDS = 60
+
+
+@pytest.fixture
+def site(folder: Path) -> Iterator[EngineSite]:
+    engine = EngineSite(folder)
+    try:
+        yield engine.start()
+    finally:
+        engine.stop()
+
+
+@pytest.fixture
+def group(site: EngineSite) -> Group:
+    return Group(site, seed=5)
+
+
+def stop(process: subprocess.Popen[bytes] | None) -> subprocess.Popen[bytes]:
+    """SIGSTOP, and wait until the process stands still."""
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    wait_for(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "the freeze")
+    return process
+
+
+def resume(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGCONT)
+
+
+def refused(site: EngineSite, part: str) -> str:
+    """Start a second `part` over the same folder; what it said when it ended."""
+    first = getattr(site, part)
+    try:
+        getattr(site, f"start_{part}")()
+        second: subprocess.Popen[bytes] = getattr(site, part)
+        assert second.wait(ENDED_SECONDS) == 1
+    finally:
+        setattr(site, part, first)
+    return (site.folder / f"{part}.log").read_text().splitlines()[-1]
+
+
+def test_it_refuses_a_second_front_while_the_first_goes_on(group: Group, site: EngineSite) -> None:
+    group.load.start(site.open)
+    assert refused(site, "front").endswith("oplog/lock is in use by another process; stop that one first")
+    group.load.go_on(50)
+    group.load.stop()
+    group.check()
+
+
+def test_it_refuses_a_second_front_while_the_first_is_frozen(group: Group, site: EngineSite) -> None:
+    group.load.start(site.open)
+    frozen = stop(site.front)
+    assert "in use by another process" in refused(site, "front")
+    resume(frozen)
+    group.load.go_on(50)
+    assert group.load.stop() == 0, "no writer was cut off"
+    group.check()
+
+
+def test_it_refuses_a_second_store_while_the_first_is_frozen_and_loses_nothing(group: Group, site: EngineSite) -> None:
+    """A drainer that stands still keeps its folder; when it goes on, it goes on from where it was."""
+    group.load.start(site.open)
+    group.order("snapshot")
+    frozen = stop(site.store)
+    group.load.go_on(100)
+    assert refused(site, "store").endswith("catalog/lock is in use by another process; stop that one first")
+    resume(frozen)
+    group.order("fold")
+    assert group.load.stop() == 0
+    group.check()
+
+
+def test_it_drains_again_after_every_freeze_of_the_store(group: Group, site: EngineSite) -> None:
+    """Frozen at any moment of drain and fold, while the front goes on and is even killed."""
+    for number in range(6):
+        group.load.start(site.open)
+        group.order("snapshot")
+        frozen = stop(site.store)
+        group.order("snapshot")
+        if number % 2:
+            site.kill("front")
+            site.start_front()
+        resume(frozen)
+        wait_for(lambda: revive(site, first_block(group.disks[0])), "to be served")
+        group.load.stop()
+        site.wait_ready()
+        for snapshot in list(group.points):
+            site.engine.wait_rooted(snapshot)
+        group.check()
+
+
+def test_a_resurrected_store_commits_nothing_after_another_took_over(group: Group, site: EngineSite) -> None:
+    """Somebody removed the locks of a frozen store "because they were stale": its mark is old, it stops by itself."""
+    group.load.start(site.open)
+    group.order("fold")
+    frozen = stop(site.store)
+    for lock in ("catalog/lock", "egroups.lock"):
+        (site.folder / "stargate" / lock).unlink()
+    site.start_store()
+    wait_for(lambda: (site.folder / "store.log").read_text().count("store runs") == 2, "the second store")
+    group.load.go_on(50)
+    resume(frozen)
+    assert frozen.wait(ENDED_SECONDS) == 0
+    assert "another store process has taken over this data folder" in (site.folder / "store.log").read_text()
+    site.wait_ready()
+    group.order("fold")
+    group.load.stop()
+    group.check()
+    site.restart()
+    group.check()
+
+
+def test_a_kill_of_a_frozen_pair_loses_nothing(group: Group, site: EngineSite) -> None:
+    group.load.start(site.open)
+    group.order("clone")
+    stop(site.store)
+    group.load.go_on(100)
+    stop(site.front)
+    site.kill()
+    revive(site, first_block(group.disks[0]))
+    site.wait_ready()
+    group.load.stop()
+    group.check()
+    assert len(group.disks) == DISKS
