@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from errno import EIO, ENOSPC
 from typing import Any
 
@@ -23,7 +24,7 @@ from stargate.catalog.format import (
     parse_catalog,
 )
 from stargate.errors import LogFrozen, NoSpace, NotFound
-from stargate.fs.disk import Disk, File, write_atomic
+from stargate.fs.disk import NO_SPACE, Disk, File, write_atomic
 
 _PREFIX = "gen-"
 _READ_TRIES = 10
@@ -66,7 +67,9 @@ def read_catalog(disk: Disk, path: str) -> tuple[dict[str, Any] | None, list[dic
 
 
 class CatalogLog:
-    """The open catalog. Every call that fails on the disk poisons it: reopen to learn what is stored."""
+    """The open catalog. A call that fails on the disk, but for a lack of space before anything was synced, poisons it:
+    reopen to learn what is stored.
+    """
 
     def __init__(self, disk: Disk, path: str, lock: File, contents: Contents) -> None:
         self._disk = disk
@@ -131,12 +134,15 @@ class CatalogLog:
     def append(self, ops: Sequence[dict[str, Any]]) -> int:
         """Store `ops` as one frame: all of them or, after a crash, none.
 
-        Durable on return; returns the frame's number.
+        Durable on return; returns the frame's number. Raises NoSpace with nothing changed: it may be tried again.
         """
         self._check()
         frame = pack_frame(OPS, self.seq + 1, self._crc, list(ops))
         try:
             self._whole(frame, self.size_bytes)
+        except OSError as exc:
+            raise self._not_written(exc) from exc
+        try:
             self._file.fdatasync()
         except OSError as exc:
             raise self._poisoned(exc) from exc
@@ -146,13 +152,24 @@ class CatalogLog:
         return self.seq
 
     def checkpoint(self, state: dict[str, Any]) -> None:
-        """Begin a new file with `state`, which must hold every op appended so far. Durable on return."""
+        """Begin a new file with `state`, which must hold every op appended so far. Durable on return.
+
+        Raises NoSpace: the old file goes on.
+        """
         self._check()
         generation = self.generation + 1
         head = pack_file(generation, secrets.token_bytes(16))
         frame = pack_frame(STATE, self.seq, int.from_bytes(head[-4:], "little"), state)
+        path = _file_path(self._path, generation)
         try:
-            write_atomic(self._disk, _file_path(self._path, generation), head + frame)
+            write_atomic(self._disk, path, head + frame)
+        except OSError as exc:
+            if exc.errno not in NO_SPACE or self._disk.exists(path):
+                raise self._poisoned(exc) from exc
+            with suppress(OSError):
+                self._disk.unlink(path + ".tmp")
+            raise NoSpace("the disk is full: the catalog keeps its old file") from exc
+        try:
             self._file.close()
             old = self.generation
             self._follow(generation, self.seq, frame_crc(frame), FILE.size + len(frame))
@@ -160,6 +177,16 @@ class CatalogLog:
             self._disk.sync_dir(self._path)
         except OSError as exc:
             raise self._poisoned(exc) from exc
+
+    def _not_written(self, exc: OSError) -> LogFrozen | NoSpace:
+        """Out of space before any sync: with the part of the frame cut off again, nothing has happened."""
+        if exc.errno not in NO_SPACE:
+            return self._poisoned(exc)
+        try:
+            self._file.truncate(self.size_bytes)
+        except OSError as other:
+            return self._poisoned(other)
+        return NoSpace("the disk is full: the catalog cannot be written; free space on the site's data folder")
 
     def _check(self) -> None:
         if self._poison is not None:

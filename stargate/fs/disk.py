@@ -9,6 +9,7 @@ A new or renamed name is durable only after `sync_dir` of its folder, a folder w
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Sequence
@@ -21,6 +22,9 @@ from stargate.errors import Unavailable
 Buffer = bytes | bytearray | memoryview
 
 IOV_MAX = 1024
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the kernel says when there is no room: on the file system, in a quota, in a process's limit."""
 
 
 class File(Protocol):

@@ -195,8 +195,9 @@ class MemDisk:
             self._call(Op("list", path))
             if path not in self._folders:
                 raise FileNotFoundError(_errno.ENOENT, os.strerror(_errno.ENOENT), path)
-            entries = [*self._names, *self._folders]
-            return sorted(os.path.basename(entry) for entry in entries if entry and os.path.dirname(entry) == path)
+            inside = path + "/" if path else ""
+            below = [entry[len(inside) :] for entry in (*self._names, *self._folders) if entry.startswith(inside)]
+            return sorted(name for name in below if name and "/" not in name)
 
     def mkdir(self, path: str) -> None:
         """Folders are durable at once: the engine makes them before any data exists."""

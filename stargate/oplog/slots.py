@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from errno import EIO, ENOSPC
+from errno import EIO
 from itertools import count
 from threading import Lock
 
 from stargate.errors import NoSpace, NotFound, Unavailable
-from stargate.fs.disk import Buffer, Disk, File
+from stargate.fs.disk import NO_SPACE, Buffer, Disk, File
 from stargate.oplog.format import (
     SEGMENT_HEADER_BYTES,
     SUPERBLOCK_SLOT_BYTES,
@@ -164,7 +164,7 @@ class SlotPool:
                 file.close()
                 raise
         except OSError as exc:
-            if exc.errno == ENOSPC:
+            if exc.errno in NO_SPACE:
                 with suppress(OSError):  # give the space back; a half-made slot does no harm
                     self._disk.unlink(path)
                 raise NoSpace("the disk is full: the log cannot grow; free space on the site's data folder") from exc

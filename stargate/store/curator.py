@@ -3,7 +3,7 @@
 much of a core.
 
 The next run waits at least the pause it was given, and `SHARE` times as long as the last one took: large sites are
-looked at more rarely, not more expensively.
+looked at more rarely, not more expensively. When the storage is full it does not wait.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ import threading
 
 from stargate.clock import Clock
 from stargate.errors import StargateError, Unavailable
+from stargate.space import Level
 from stargate.store.accounts import Accounts
 from stargate.store.grants import CatalogGrants
 from stargate.store.hub import CatalogHub
+from stargate.store.space import Space
 from stargate.store.sweep import Sweeper
 
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 30.0
+LOOK_SECONDS = 1.0
 SHARE = 20
 
 
@@ -36,6 +39,7 @@ class Curator(threading.Thread):
         stopped: threading.Event,
         pause_seconds: float,
         clock: Clock,
+        space: Space | None = None,
     ) -> None:
         super().__init__(name="curator", daemon=True)
         self._hub = hub
@@ -45,18 +49,25 @@ class Curator(threading.Thread):
         self._stopped = stopped
         self._pause_seconds = pause_seconds
         self._clock = clock
+        self._space = space
         self.last_error = ""
         """Why the last sweep or scan failed; empty while all is well."""
 
     def run(self) -> None:
         seen: frozenset[str] | None = None
-        pause = self._pause_seconds
-        while not self._stopped.wait(pause):
+        due = self._clock.monotonic() + self._pause_seconds
+        while not self._stopped.wait(min(LOOK_SECONDS, self._pause_seconds)):
             began = self._clock.monotonic()
+            if began < due and not self._is_full():
+                continue
             now = self._versions()
             if self._turn(now != seen):
                 seen = now
-            pause = max(self._pause_seconds, SHARE * (self._clock.monotonic() - began))
+            ended = self._clock.monotonic()
+            due = ended + max(self._pause_seconds, SHARE * (ended - began))
+
+    def _is_full(self) -> bool:
+        return self._space is not None and self._space.level() is Level.FULL
 
     def _versions(self) -> frozenset[str]:
         with self._hub.lock:
