@@ -154,6 +154,10 @@ class State:
             if epoch.parent is None or (parent is not None and parent.root is not None):
                 yield epoch
 
+    def roots(self) -> list[bytes]:
+        """Every tree that the catalog names."""
+        return [bytes.fromhex(epoch.root) for epoch in self.epochs.values() if epoch.root is not None]
+
     def snapshot_state(self, snapshot: Snapshot) -> str:
         """`marked` until every member's epoch has its root, then `rooted`."""
         roots = [self.epochs[m.epoch].root for m in snapshot.members]

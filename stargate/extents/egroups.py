@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import struct
@@ -15,7 +14,7 @@ from crc32c import crc32c
 from stargate.errors import DamagedData, NoSpace, Unavailable
 from stargate.extents import format as ef
 from stargate.extents.index import Freed
-from stargate.fs.disk import Disk, File
+from stargate.fs.disk import NO_SPACE, Buffer, Disk, File
 from stargate.units import BLOCK_BYTES, MiB
 
 FOLDER = "egroups"
@@ -119,6 +118,17 @@ class EgroupFiles:
                 continue
         return None
 
+    def identity(self, noted: bytes | None) -> bytes:
+        """The store's id, made when it is new; `noted` by the index, if at all. Raises DamagedData rather than start a
+        new store over unreadable egroups.
+        """
+        found = self.store_id() or noted
+        if found is None and any(self.file(number).size() > HEAD_BYTES for number in self.numbers()):
+            raise DamagedData(
+                "no extent group has a readable header and the index is gone; restore a header from a copy"
+            )
+        return found or os.urandom(16)
+
     def scan(self, egroup: int, store_id: bytes) -> Iterator[tuple[int, ef.ExtentHeader]]:
         """Offset and verified header of every extent in the file. Steps over holes, torn tails and damage."""
         file = self.file(egroup)
@@ -169,7 +179,7 @@ class Appender:
         self._files = files
         self.store_id = store_id
         self._limit = egroup_bytes
-        self._buffers: list[bytes] = []
+        self._buffers: list[Buffer] = []
         self._buffered = 0
         self._dirty: dict[int, File] = {}
         self._durable: dict[int, int] = {}
@@ -201,7 +211,7 @@ class Appender:
             self._start(self.egroup + 1)
         return self.egroup, self._end
 
-    def append(self, parts: tuple[bytes, bytes]) -> None:
+    def append(self, parts: tuple[Buffer, Buffer]) -> None:
         """Hold back one extent at the place that `reserve` gave."""
         length = len(parts[0]) + len(parts[1])
         padding = ef.aligned(length) - length
@@ -285,7 +295,7 @@ class _writing:
     def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
         if not isinstance(exc, OSError):
             return
-        if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if exc.errno in NO_SPACE:
             raise NoSpace(
                 "no space for the extent store; free some or delete snapshots", os.strerror(exc.errno)
             ) from exc

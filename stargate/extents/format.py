@@ -6,6 +6,7 @@ checked before use.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import zstandard
 from blake3 import blake3
 from crc32c import crc32c
 
+from stargate import checksum
 from stargate.errors import DamagedData, InvalidArgument, StargateError, Unavailable
 from stargate.fs.disk import Buffer
 from stargate.units import BLOCK_BYTES, MiB
@@ -29,6 +31,7 @@ NODE_BYTES_MAX = 8 + 1024 * HASH_BYTES
 EXTENT_ALIGN = 64
 """Extents start at multiples of this, so that a scan finds the next one behind damage."""
 
+_ZEROS = bytes(CHUNK_BYTES_MAX)
 _NODE_CONTEXT = "prism-dr stargate 2026 tree node v1"
 MAGIC = b"PXT1"
 _VERSION = 1
@@ -55,9 +58,17 @@ class Codec(IntEnum):
     ZSTD = 2
 
 
-class MissingExtent(DamagedData):
-    """A hash that something refers to is not in the index. The index is only a cache: run `rebuild` before believing it
-    is gone.
+class DamagedExtent(DamagedData):
+    """The stored bytes of one chunk or node fail. `digest` is its name: what the healer asks for; empty: unknown."""
+
+    def __init__(self, message: str, detail: str = "", *, digest: bytes = b"") -> None:
+        super().__init__(message, detail)
+        self.digest = digest
+
+
+class MissingExtent(DamagedExtent):
+    """A hash that something refers to is not in the index, or the index is wrong about it. The index is only a cache:
+    search the extent groups before believing it is gone.
     """
 
 
@@ -145,13 +156,14 @@ def _decode(codec: int, payload: bytes, size_bytes: int) -> bytes:
     return zstandard.ZstdDecompressor().decompress(payload, max_output_size=size_bytes, allow_extra_data=False)
 
 
-def block_crcs(payload: bytes) -> bytes:
+def block_crcs(payload: Buffer) -> bytes:
     """One CRC32C per 4 KiB of the stored bytes (the last may be shorter)."""
-    if len(payload) <= BLOCK_BYTES:
-        return _CRC.pack(crc32c(payload))
-    view = memoryview(payload)
-    found = [crc32c(view[at : at + BLOCK_BYTES]) for at in range(0, len(payload), BLOCK_BYTES)]
-    return struct.pack(f"<{len(found)}I", *found)
+    return pack_crcs(checksum.block_crcs(payload))
+
+
+def pack_crcs(crcs: Sequence[int]) -> bytes:
+    """The checksum table of an extent."""
+    return struct.pack(f"<{len(crcs)}I", *crcs)
 
 
 def check_blocks(data: bytes, crcs: bytes, first: int) -> bool:
@@ -219,3 +231,25 @@ def parse_header(data: bytes, store_id: bytes, egroup: int, offset: int) -> Exte
         raise DamagedData("an extent header fails its checksum")
     _, _, kind, codec, level, size_bytes, _, digest = _HEAD.unpack_from(data)
     return ExtentHeader(kind, codec, level, size_bytes, stored_bytes, digest, crcs)
+
+
+def is_zero(data: Buffer) -> bool:
+    """Whether all bytes of a chunk are zero; cheap for data that is not."""
+    if any(data[:16]):
+        return False
+    return bytes(data) == _ZEROS[: len(data)]
+
+
+def check_foreign(kind: int, digest: bytes, codec: int, payload: bytes, size_bytes: int) -> bytes:
+    """Uncompressed bytes of what a peer sent; sizes are compared before anything is decompressed."""
+    if kind not in tuple(Kind) or codec not in tuple(Codec):
+        raise DamagedData(f"unknown kind {kind} or codec {codec}")
+    check_size(kind, size_bytes)
+    if len(payload) > size_bytes or (codec == Codec.RAW and len(payload) != size_bytes):
+        raise DamagedData(f"{len(payload)} bytes were sent for an extent of {size_bytes}")
+    plain = decode(codec, payload, size_bytes)
+    if digest_of(kind, plain) != digest:
+        raise DamagedData(f"the bytes do not have the hash {digest.hex()}")
+    if kind == Kind.CHUNK and is_zero(plain):
+        raise DamagedData("a chunk of zeros is a hole and must be sent as one")
+    return plain

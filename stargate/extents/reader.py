@@ -57,6 +57,24 @@ class ByteCache:
             while self._used > self._limit:
                 self._used -= len(self._items.popitem(last=False)[1])
 
+    def drop(self, key: bytes) -> None:
+        with self._lock:
+            self._used -= len(self._items.pop(key, b""))
+
+
+class _naming:
+    """Damage inside is damage of this extent."""
+
+    def __init__(self, digest: bytes) -> None:
+        self._digest = digest
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
+        if isinstance(exc, DamagedData) and not isinstance(exc, ef.DamagedExtent):
+            raise ef.DamagedExtent(exc.message, exc.detail, digest=self._digest) from exc
+
 
 class ExtentReader:
     """Verified reads by hash. A wrong or punched place is looked up again once, then it is DamagedData."""
@@ -116,8 +134,10 @@ class ExtentReader:
         self._forget(digest)
         opened, payload = self._payload(digest)
         location = opened.location
-        if ef.digest_of(location.kind, ef.decode(location.codec, payload, location.size_bytes)) != digest:
-            raise DamagedData(f"extent {digest.hex()} does not have its hash")
+        with _naming(digest):
+            plain = ef.decode(location.codec, payload, location.size_bytes)
+        if ef.digest_of(location.kind, plain) != digest:
+            raise ef.DamagedExtent(f"extent {digest.hex()} does not have its hash", digest=digest)
 
     def close(self) -> None:
         self.files.close()
@@ -131,10 +151,10 @@ class ExtentReader:
         location = opened.location
         if (location.kind == Kind.CHUNK) != (kind == Kind.CHUNK):
             raise DamagedData(f"extent {digest.hex()} is of kind {location.kind}")
-        plain = ef.decode(location.codec, payload, location.size_bytes)
-        if location.kind != Kind.CHUNK:
+        with _naming(digest):
+            plain = ef.decode(location.codec, payload, location.size_bytes)
             nodes.level_of(location.kind, plain)
-        elif location.codec != Codec.RAW:
+        if location.kind == Kind.CHUNK and location.codec != Codec.RAW:
             self._decompressed.put(digest, plain)
         return plain
 
@@ -148,7 +168,7 @@ class ExtentReader:
             if data is not None and ef.check_blocks(data, opened.crcs, 0):
                 return opened, data
             self._forget(digest)
-        raise DamagedData(f"extent {digest.hex()} is damaged on disk")
+        raise ef.DamagedExtent(f"extent {digest.hex()} is damaged on disk", digest=digest)
 
     def _pread(self, opened: _Opened, offset: int, length: int) -> bytes | None:
         """Bytes of a payload, or None when they cannot be read in full."""
@@ -162,10 +182,16 @@ class ExtentReader:
         with self._opened_lock:
             self._opened.pop(digest, None)
 
+    def drop_cached(self, digest: bytes) -> None:
+        """The next read goes to the disk."""
+        self._forget(digest)
+        self._decompressed.drop(digest)
+        self._nodes.drop(digest)
+
     def _locate(self, digest: bytes) -> Location:
         location = self.index.get(digest)
         if location is None:
-            raise ef.MissingExtent(f"extent {digest.hex()} is not in the index; rebuild the index")
+            raise ef.MissingExtent(f"extent {digest.hex()} is not in the index", digest=digest)
         return location
 
     def _open(self, digest: bytes) -> _Opened:
@@ -175,8 +201,9 @@ class ExtentReader:
         location = self._locate(digest)
         length = ef.HEADER_BYTES + ef.table_bytes(min(location.stored_bytes, ef.CHUNK_BYTES_MAX))
         self._before_read(location)
-        data = self.files.read(location.egroup, location.offset, length)
-        header = ef.parse_header(data, self.store_id, location.egroup, location.offset)
+        with _naming(digest):
+            data = self.files.read(location.egroup, location.offset, length)
+            header = ef.parse_header(data, self.store_id, location.egroup, location.offset)
         agreed = (header.kind, header.codec, header.level, header.size_bytes, header.stored_bytes, header.digest)
         if agreed != (
             location.kind,
@@ -186,7 +213,7 @@ class ExtentReader:
             location.stored_bytes,
             digest,
         ):
-            raise ef.MissingExtent(f"the index is wrong about extent {digest.hex()}; rebuild the index")
+            raise ef.MissingExtent(f"the index is wrong about extent {digest.hex()}", digest=digest)
         opened = _Opened(self.files.file(location.egroup), location.offset + length, location, header.crcs)
         with self._opened_lock:
             while len(self._opened) >= OPENED_MAX:

@@ -5,21 +5,19 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from stargate.errors import DamagedData, InvalidArgument, PeerProtocol, ReadOnly
+from stargate.errors import DamagedData, InvalidArgument, NoSpace, PeerProtocol, ReadOnly
 from stargate.extents import egroups, nodes, rebuild, sweep
 from stargate.extents import format as ef
 from stargate.extents.format import ZERO_HASH, Codec, Kind, StoreFrozen
 from stargate.extents.index import Change, Freed, Index, Location, in_batches
 from stargate.extents.reader import ExtentReader
-from stargate.fs.disk import Buffer, Disk, File
+from stargate.fs.disk import NO_SPACE, Buffer, Disk, File
 
-_ZEROS = bytes(ef.CHUNK_BYTES_MAX)
 _PUNCH_BATCH = 256
 _LOCK = f"{egroups.FOLDER}.lock"
 
@@ -45,48 +43,42 @@ class ExtentStore(ExtentReader):
         writable: bool,
         compress: bool = True,
         egroup_bytes: int = egroups.EGROUP_BYTES,
+        roots: Iterable[bytes] = (),
     ) -> None:
         """Raises Unavailable when another process writes. An index that does not belong to the egroups is rebuilt by
-        the writer.
+        the writer; what the trees under `roots` name is then entered even where some of it is damaged or gone.
         """
         super().__init__(disk, index, read_only=not writable)
         self.writable = writable
         self.compress = compress
         self.lock = threading.RLock()
         self.epoch = 0
+        self.make_room: Callable[[], bool] = lambda: False
+        """Asked when the index finds no space; True when there is some now."""
         self.frozen = ""
         """Why nothing is written any more; empty while all is well."""
         self._pending: dict[bytes, Location] = {}
         self._touched: set[bytes] = set()
+        self.suspects: set[bytes] = set()
+        """Known to be damaged or incomplete here: no deduplication hit, no yes to a peer, until stored anew."""
         self._holds: dict[object, int] = {}
         self._floor = 0
         self._lock_file: File | None = None
         if writable:
-            self._open_writer(egroup_bytes)
+            self._open_writer(egroup_bytes, roots)
 
-    def _open_writer(self, egroup_bytes: int) -> None:
+    def _open_writer(self, egroup_bytes: int, roots: Iterable[bytes]) -> None:
         self.disk.mkdir(egroups.FOLDER)
         self._lock_file = self.disk.lock(_LOCK)
         try:
-            self._store_id = self._identity()
+            self._store_id = self.files.identity(self.index.meta("store_id"))
             if self.index.meta("store_id") != self._store_id:
-                rebuild.rebuild_files(self.files, self.index, self._store_id)
+                rebuild.rebuild_files(self.files, self.index, self._store_id, roots=roots)
             self.epoch = int.from_bytes(self.index.meta("epoch") or b"\0", "little")
             self._appender = egroups.Appender(self.files, self._store_id, egroup_bytes)
         except BaseException:
             self._lock_file.close()
             raise
-
-    def _identity(self) -> bytes:
-        """The store's id, made when it is new. Raises DamagedData rather than start a new store over unreadable
-        egroups.
-        """
-        found = self.files.store_id() or self.index.meta("store_id")
-        if found is None and any(self.files.file(n).size() > egroups.HEAD_BYTES for n in self.files.numbers()):
-            raise DamagedData(
-                "no extent group has a readable header and the index is gone; restore a header from a copy"
-            )
-        return found or os.urandom(16)
 
     # --- puts
 
@@ -95,7 +87,7 @@ class ExtentStore(ExtentReader):
         StoreFrozen.
         """
         ef.check_size(Kind.CHUNK, len(data))
-        if is_zero(data):
+        if ef.is_zero(data):
             return ZERO_HASH
         digest = ef.chunk_hash(data)
         with self.lock:
@@ -103,6 +95,19 @@ class ExtentStore(ExtentReader):
                 plain = bytes(data)
                 codec, payload = ef.encode(plain, self.compress)
                 self._append(Kind.CHUNK, 0, digest, codec, payload, len(plain))
+        return digest
+
+    def put_warm(self, data: Buffer, crcs: Sequence[int]) -> bytes:
+        """`put_chunk` for what a guest just wrote: kept raw, for it will be read, and under the checksums of its blocks
+        that it was just checked against. `data` must stay as it is until `flush` (or for good, when that fails).
+        """
+        ef.check_size(Kind.CHUNK, len(data))
+        if ef.is_zero(data):
+            return ZERO_HASH
+        digest = ef.chunk_hash(data)
+        with self.lock:
+            if not self._touch(digest):
+                self._append(Kind.CHUNK, 0, digest, Codec.RAW, data, len(data), ef.pack_crcs(crcs))
         return digest
 
     def put_many(self, chunks: Iterable[Buffer]) -> list[bytes]:
@@ -134,18 +139,23 @@ class ExtentStore(ExtentReader):
         """Store bytes that a peer sent under a hash, after every check. Raises PeerProtocol, MissingChild, NoSpace,
         StoreFrozen.
 
-        `repair` stores them even when the hash is present: the place on disk is known to be damaged.
+        `repair` stores what our own trees name: also when the hash is present (its place is damaged), also before its
+        children.
         """
         try:
-            plain = _check_foreign(kind, digest, codec, payload, size_bytes)
+            plain = ef.check_foreign(kind, digest, codec, payload, size_bytes)
             level = nodes.level_of(kind, plain)
         except (DamagedData, InvalidArgument) as exc:
             raise PeerProtocol("the peer sent an extent that fails its checks", f"{exc.message} {exc.detail}") from exc
         with self.lock:
-            if self._touch(digest) and not repair:
+            if repair:
+                self._check_writable()
+                self.suspects.add(digest)
+            elif self._touch(digest):
                 return
             try:
-                self._check_children(kind, plain, None)
+                if not repair:
+                    self._check_children(kind, plain, None)
             except DamagedData as exc:
                 raise PeerProtocol("the peer sent a node over children of another kind", exc.message) from exc
             if len(payload) * 4 > size_bytes * 3:
@@ -166,7 +176,10 @@ class ExtentStore(ExtentReader):
             ]
             for batch in in_batches(stale):
                 self.commit_index(Change(puts=batch))
-        return [loc is not None or digest == ZERO_HASH for digest, loc in zip(digests, found, strict=True)]
+        return [
+            (loc is not None and digest not in self.suspects) or digest == ZERO_HASH
+            for digest, loc in zip(digests, found, strict=True)
+        ]
 
     def flush(self) -> None:
         """Egroups durable, then the index: what was put before is visible when this returns. Raises NoSpace (try
@@ -182,13 +195,26 @@ class ExtentStore(ExtentReader):
             meta = () if self.index.meta("store_id") == self.store_id else (("store_id", self.store_id),)
             for batch in in_batches(list(self._pending.items())):
                 puts = [(digest, location._replace(stamp=self.epoch)) for digest, location in batch]
-                self.commit_index(Change(puts=puts, meta=meta))
+                self.commit_index(Change(puts=puts, freed=self._replaced(batch), meta=meta))
                 for digest, _ in batch:
                     del self._pending[digest]
+                    if digest in self.suspects:
+                        self.suspects.discard(digest)
+                        self.drop_cached(digest)
             touched = list(self._touched)
             for at in range(0, len(touched), 2048):
                 self.has(touched[at : at + 2048])
             self._touched.clear()
+
+    def _replaced(self, batch: Sequence[tuple[bytes, Location]]) -> list[Freed]:
+        """The places that new copies of damaged extents leave behind."""
+        healed = [(digest, new) for digest, new in batch if digest in self.suspects]
+        old = self.index.get_many([digest for digest, _ in healed])
+        return [
+            Freed(was.egroup, was.offset, ef.extent_bytes(was.stored_bytes))
+            for (_, new), was in zip(healed, old, strict=True)
+            if was is not None and (was.egroup, was.offset) != (new.egroup, new.offset)
+        ]
 
     # --- sweeping
 
@@ -245,10 +271,18 @@ class ExtentStore(ExtentReader):
         done = sum(item.length for item in batch)
         with self.lock:  # nobody appends meanwhile: a page at the end of a range is looked at before it goes
             for item in batch:
-                self.files.punch(item)
+                self._make_hole(item)
             total = self._returned_bytes() + done
             self.commit_index(Change(returned=batch, meta=(("returned_bytes", total.to_bytes(8, "little")),)))
         return done
+
+    def _make_hole(self, item: Freed) -> None:
+        try:
+            self.files.punch(item)
+        except OSError as exc:  # even a hole may need a block for the file system's own books
+            if exc.errno not in NO_SPACE or not self.make_room():
+                raise
+            self.files.punch(item)
 
     def cut(self, epoch: int) -> int:
         """Stamps from here on are kept: `epoch`, or the one of the oldest ingest that is open or was when the sweep
@@ -260,8 +294,6 @@ class ExtentStore(ExtentReader):
     def is_claimed(self, digest: bytes) -> bool:
         """Whether a put since the last flush relies on it. Call with `lock` held."""
         return digest in self._touched or digest in self._pending
-
-    # --- the rest
 
     def stats(self) -> StoreStats:
         size = sum(self.files.file(egroup).size() for egroup in self.files.numbers())
@@ -278,8 +310,20 @@ class ExtentStore(ExtentReader):
             if self._pending:
                 raise InvalidArgument("flush before rebuilding the index")
             self._opened.clear()
-            count = rebuild.rebuild_files(self.files, self.index, self.store_id, epoch=self.epoch)
-            return count
+            return rebuild.rebuild_files(self.files, self.index, self.store_id, epoch=self.epoch)
+
+    def suspect(self, digests: Iterable[bytes]) -> None:
+        """These are damaged, missing, or stand above something that is."""
+        with self.lock:
+            for digest in digests:
+                if digest not in self._pending:
+                    self.suspects.add(digest)
+                    self.drop_cached(digest)
+
+    def acquit(self, digests: Iterable[bytes]) -> None:
+        """These proved to be sound, or complete."""
+        with self.lock:
+            self.suspects.difference_update(digests)
 
     def close(self) -> None:
         """Release files and lock. What was not flushed is gone."""
@@ -297,7 +341,12 @@ class ExtentStore(ExtentReader):
     def commit_index(self, change: Change) -> None:
         """One index transaction; a failure other than a lack of space freezes the store. Call with `lock` held."""
         try:
-            self.index.commit(change)
+            try:
+                self.index.commit(change)
+            except NoSpace:
+                if not self.make_room():
+                    raise
+                self.index.commit(change)
         except StoreFrozen as exc:
             self.frozen = exc.message
             raise
@@ -305,6 +354,8 @@ class ExtentStore(ExtentReader):
     def _touch(self, digest: bytes) -> bool:
         """Whether it is present or pending; if so no sweep deletes it before this ingest ends."""
         self._check_writable()
+        if digest in self.suspects:
+            return digest in self._pending
         return digest in self._touched or self._claim(digest) is not None
 
     def _claim(self, digest: bytes) -> Location | None:
@@ -322,22 +373,26 @@ class ExtentStore(ExtentReader):
             missing = nodes.new_children(payload, self.read_node(base))
         else:
             missing = nodes.children(kind, payload)
-        want = nodes.expected_children(kind, payload)
-        for child in missing:
-            found = self._claim(child)
-            if found is None:
-                raise ef.MissingChild(f"child {child.hex()} of a node of kind {kind} is not stored")
-            if (found.kind, found.level) != want:
-                raise DamagedData(f"child {child.hex()} has kind {found.kind} level {found.level}, not {want}")
+        nodes.check_children(kind, payload, {child: self._claim(child) for child in missing})
 
-    def _append(self, kind: int, level: int, digest: bytes, codec: int, payload: bytes, size_bytes: int) -> None:
+    def _append(
+        self,
+        kind: int,
+        level: int,
+        digest: bytes,
+        codec: int,
+        payload: Buffer,
+        size_bytes: int,
+        crcs: bytes | None = None,
+    ) -> None:
+        """`crcs` None: they are computed."""
         length = ef.extent_bytes(len(payload))
         try:
             egroup, offset = self._appender.reserve(length)
         except StoreFrozen as exc:
             self.frozen = exc.message
             raise
-        header = ef.ExtentHeader(kind, codec, level, size_bytes, len(payload), digest, ef.block_crcs(payload))
+        header = ef.ExtentHeader(kind, codec, level, size_bytes, len(payload), digest, crcs or ef.block_crcs(payload))
         self._appender.append((ef.pack_header(header, self.store_id, egroup, offset), payload))
         self._pending[digest] = Location(egroup, offset, len(payload), size_bytes, kind, codec, level, self.epoch)
 
@@ -350,25 +405,3 @@ class ExtentStore(ExtentReader):
         with self.lock:
             if self._appender.unwritten(location.egroup, location.offset):
                 self._appender.spill()
-
-
-def is_zero(data: Buffer) -> bool:
-    """Whether all bytes of a chunk are zero; cheap for data that is not."""
-    if any(data[:16]):
-        return False
-    return bytes(data) == _ZEROS[: len(data)]
-
-
-def _check_foreign(kind: int, digest: bytes, codec: int, payload: bytes, size_bytes: int) -> bytes:
-    """Uncompressed bytes of what a peer sent; sizes are compared before anything is decompressed."""
-    if kind not in tuple(Kind) or codec not in tuple(Codec):
-        raise DamagedData(f"unknown kind {kind} or codec {codec}")
-    ef.check_size(kind, size_bytes)
-    if len(payload) > size_bytes or (codec == Codec.RAW and len(payload) != size_bytes):
-        raise DamagedData(f"{len(payload)} bytes were sent for an extent of {size_bytes}")
-    plain = ef.decode(codec, payload, size_bytes)
-    if ef.digest_of(kind, plain) != digest:
-        raise DamagedData(f"the bytes do not have the hash {digest.hex()}")
-    if kind == Kind.CHUNK and is_zero(plain):
-        raise DamagedData("a chunk of zeros is a hole and must be sent as one")
-    return plain

@@ -89,7 +89,7 @@ def _untouched(layer: Layer, block: int) -> bool:
             count = (1 << SHARD_BITS) // at.per_chunk
             stored = -(-at.size_bytes // (at.per_chunk * BLOCK_BYTES))
             return all(at.tree.chunk(c) == bytes(32) for c in range(first, min(first + count, stored)))
-        if shard in at.content.shards or at.content.zeros or at.content.chunks:
+        if at.lost or shard in at.content.shards or at.content.zeros or at.content.chunks:
             return False
         at = at.parent
     return True

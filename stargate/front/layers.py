@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from functools import partial
+from operator import add
 from typing import NamedTuple, Protocol
 
 from stargate.catalog.state import Epoch, State
 from stargate.content import SHARD_BITS, ZERO, EpochContent
+from stargate.errors import DamagedData
 from stargate.units import BLOCK_BYTES
 
 POSITION_SHIFT = 33
@@ -30,6 +33,7 @@ class Kind(IntEnum):
     LOG = 1
     HOT = 2
     CHUNK = 3
+    LOST = 4
 
 
 class Piece(NamedTuple):
@@ -50,9 +54,11 @@ class Tree(Protocol):
 
 
 class Layer:
-    """An epoch as the front reads it. A rooted layer has a tree and neither content nor parent."""
+    """An epoch as the front reads it. A rooted layer has a tree and neither content nor parent. A lost one had a hot
+    table that cannot be read: what it says nothing newer about may be anything, and is refused.
+    """
 
-    __slots__ = ("content", "epoch", "parent", "per_chunk", "size_bytes", "tree")
+    __slots__ = ("content", "epoch", "lost", "parent", "per_chunk", "size_bytes", "tree")
 
     def __init__(self, epoch: Epoch, parent: Layer | None) -> None:
         self.epoch = epoch.epoch
@@ -61,6 +67,12 @@ class Layer:
         self.content = EpochContent(self.per_chunk)
         self.parent = parent
         self.tree: Tree | None = None
+        self.lost = False
+
+    def lose(self) -> None:
+        """Forget what is known so far: the next batch of this epoch is unreadable and may have changed any of it."""
+        self.content = EpochContent(self.per_chunk)
+        self.lost = True
 
 
 def _own_run(shard: dict[int, int], block: int, value: int, stop: int) -> Piece:
@@ -119,6 +131,8 @@ def _locate(layer: Layer, block: int, stop: int) -> Piece:
                 return Piece(Kind.ZEROS, 0, min(stop, end) - block)
             following = content.zeros.next_start(block)
             stop = stop if following is None else min(stop, following)
+        if at.lost:
+            return Piece(Kind.LOST, 0, stop - block)
         at = at.parent
     return Piece(Kind.ZEROS, 0, stop - block)
 
@@ -162,7 +176,7 @@ def place_run(content: EpochContent, block: int, position: int, crcs: Sequence[i
         first = block + at
         count = min(end - at, (1 << SHARD_BITS) - (first & ((1 << SHARD_BITS) - 1)))
         base = (position << POSITION_SHIFT) + at * step
-        values = map(int.__add__, range(base, base + count * step, step), crcs[at : at + count])
+        values = map(add, range(base, base + count * step, step), crcs[at : at + count])
         content.shards.setdefault(first >> SHARD_BITS, {}).update(zip(range(first, first + count), values, strict=True))
         at += count
 
@@ -208,6 +222,27 @@ class Layers:
         if record.root is None:
             return
         layer = self._layers[record.epoch]
-        layer.tree = self._open_tree(bytes.fromhex(record.root))
+        layer.tree = self._tree(bytes.fromhex(record.root))
+        layer.lost = False
         layer.content = EpochContent(layer.per_chunk)
         layer.parent = None
+
+    def _tree(self, root: bytes) -> Tree:
+        """A root that cannot be read stops only those who read through it."""
+        try:
+            return self._open_tree(root)
+        except DamagedData:
+            return _UnreadTree(partial(self._open_tree, root))
+
+
+class _UnreadTree:
+    """Tries again with each read: the healer may have been there."""
+
+    def __init__(self, open_tree: Callable[[], Tree]) -> None:
+        self._open = open_tree
+        self._tree: Tree | None = None
+
+    def chunk(self, index: int) -> bytes:
+        if self._tree is None:
+            self._tree = self._open()
+        return self._tree.chunk(index)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 
@@ -16,9 +17,11 @@ from stargate.fs.disk import Disk
 from stargate.hot.format import HotTable
 from stargate.oplog.format import CONTROL, WRITE, ZERO, LogBatch, LogMark, first_mark
 from stargate.oplog.log import OpLog
-from stargate.oplog.slots import load_superblock
 from stargate.oplog.skim import Run, by_disk
+from stargate.oplog.slots import load_superblock
 from stargate.units import BLOCK_BYTES
+
+log = logging.getLogger(__name__)
 
 
 def load_state(disk: Disk) -> State:
@@ -51,16 +54,21 @@ def load_contents(state: State, layers: Layers, read_table: Callable[[BatchRef],
     for epoch in state.epochs.values():
         if epoch.root is not None:
             continue
-        content = layers.get(epoch.epoch).content
+        layer = layers.get(epoch.epoch)
         for ref in epoch.batches:
-            table = read_table(ref)
+            try:
+                table = read_table(ref)
+            except DamagedData as exc:
+                log.error("epoch %s: %s; its blocks are refused until they are written anew", epoch.epoch, exc.message)
+                layer.lose()
+                continue
             values = (
                 (block, position << POSITION_SHIFT | HOT_BIT | crc)
                 for block, position, crc in zip(
                     table.blocks.tolist(), table.positions.tolist(), table.crcs.tolist(), strict=True
                 )
             )
-            content.apply_batch(table.zeros, table.chunks, values)
+            layer.content.apply_batch(table.zeros, table.chunks, values)
 
 
 def replay(engine: FrontEngine, batches: Iterable[LogBatch | Run]) -> None:

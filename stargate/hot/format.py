@@ -21,10 +21,16 @@ from stargate.fs.disk import Buffer
 from stargate.units import BLOCK_BYTES, MiB
 
 VERSION = 1
+"""Of regions."""
+
+BATCH_VERSION = 2
+"""Of batches. Version 1 had its head once, and a checksum that did not know its place."""
 
 REGION_BYTES = 64 * MiB
 """Distance of two regions in the space of positions: position = region * REGION_BYTES + offset in the file."""
 REGION_HEADER_BYTES = 4096
+HEAD_BYTES_MAX = 1 * MiB
+"""Largest head of a batch that is looked for: with 1,000 blocks one has some 20 KiB."""
 
 REGION_MAGIC = b"PRISMHOT"
 BATCH_MAGIC = b"\xf1HB1"
@@ -34,6 +40,7 @@ BATCH = struct.Struct("<4sHHQQ16sQQIIII")
 ZERO_ENTRY = struct.Struct("<QQ")
 CHUNK_ENTRY = struct.Struct("<Q32s")
 BLOCK_ENTRY = struct.Struct("<QQI")
+_PLACE = struct.Struct("<QQ")
 _BLOCK_DTYPE = np.dtype([("block", "<u8"), ("source", "<u8"), ("crc", "<u4")])
 
 LAYOUTS: dict[str, tuple[struct.Struct, tuple[str, ...]]] = {
@@ -100,7 +107,7 @@ class Part(NamedTuple):
 
     @property
     def size(self) -> int:
-        return self.head_bytes + len(self.blocks) * BLOCK_BYTES
+        return batch_bytes(len(self.zeros), len(self.chunks), len(self.blocks))
 
 
 def damaged(region: int, offset: int, reason: str) -> DamagedData:
@@ -111,6 +118,16 @@ def head_bytes(zeros: int, chunks: int, blocks: int) -> int:
     """Header and table, padded to whole pages: where the first block of the batch lies."""
     size = BATCH.size + zeros * ZERO_ENTRY.size + chunks * CHUNK_ENTRY.size + blocks * BLOCK_ENTRY.size
     return -(-size // BLOCK_BYTES) * BLOCK_BYTES
+
+
+def batch_bytes(zeros: int, chunks: int, blocks: int) -> int:
+    """Head, blocks, and the head once more."""
+    return 2 * head_bytes(zeros, chunks, blocks) + blocks * BLOCK_BYTES
+
+
+def _seed(version: int, region: int, offset: int) -> int:
+    """Start of a batch's checksum: bytes that were moved from another place never fit."""
+    return int(crc32c(_PLACE.pack(region, offset))) if version > 1 else 0
 
 
 def pack_region(header: Region) -> bytes:
@@ -132,8 +149,8 @@ def parse_region(raw: bytes, region: int) -> Region | None:
     return Region(number, incarnation)
 
 
-def pack_head(header: Region, window: Window, part: Part) -> bytes:
-    """Header and table of a batch, padded."""
+def pack_head(header: Region, window: Window, part: Part, offset: int) -> bytes:
+    """Header and table of a batch that will lie at `offset`, padded."""
     table = b"".join(
         [
             *(ZERO_ENTRY.pack(*entry) for entry in part.zeros),
@@ -142,32 +159,44 @@ def pack_head(header: Region, window: Window, part: Part) -> bytes:
         ]
     )
     head = BATCH.pack(
-        BATCH_MAGIC, VERSION, BATCH.size, header.region, header.incarnation, UUID(window.epoch).bytes,
+        BATCH_MAGIC, BATCH_VERSION, BATCH.size, header.region, header.incarnation, UUID(window.epoch).bytes,
         window.from_position, window.to_position, len(part.zeros), len(part.chunks), len(part.blocks), 0,
     )[:-4]  # fmt: skip
-    raw = head + struct.pack("<I", crc32c(table, crc32c(head))) + table
+    seed = _seed(BATCH_VERSION, header.region, offset)
+    raw = head + struct.pack("<I", crc32c(table, crc32c(head, seed))) + table
     return raw.ljust(part.head_bytes, b"\0")
 
 
-def table_bytes(raw: bytes, header: Region, ref: BatchRef) -> int:
-    """Bytes of header and table of the batch that begins with `raw`.
+def table_bytes(raw: bytes, header: Region | None, ref: BatchRef) -> int:
+    """Bytes of header and table of the batch whose head begins with `raw`.
 
-    Raises DamagedData when it does not match `ref`.
+    Raises DamagedData when it does not match `ref`. Without a readable region `header` the batch's own checksum, which
+    knows its place, has to do.
     """
     if len(raw) < BATCH.size:
         raise damaged(ref.region, ref.offset, "the batch is missing")
     magic, version, size, region, incarnation, _, _, _, zeros, chunks, blocks, _ = BATCH.unpack_from(raw)
-    if magic != BATCH_MAGIC or version != VERSION or size != BATCH.size:
+    if magic != BATCH_MAGIC or version not in (1, BATCH_VERSION) or size != BATCH.size:
         raise damaged(ref.region, ref.offset, "there is no batch")
-    if (region, incarnation) != header or head_bytes(zeros, chunks, blocks) + blocks * BLOCK_BYTES != ref.length:
+    length = batch_bytes(zeros, chunks, blocks) - (head_bytes(zeros, chunks, blocks) if version == 1 else 0)
+    if header is None and version == 1:
+        raise damaged(ref.region, 0, "the header is unreadable")
+    if region != ref.region or length != ref.length or (header is not None and (region, incarnation) != header):
         raise damaged(ref.region, ref.offset, "there is another batch than the catalog says")
     return int(size + zeros * ZERO_ENTRY.size + chunks * CHUNK_ENTRY.size + blocks * BLOCK_ENTRY.size)
 
 
+def copy_offsets(ref: BatchRef) -> range:
+    """Where in the file the second copy of a head may begin: its length is known from itself alone."""
+    end = ref.offset + ref.length
+    return range(end - BLOCK_BYTES, end - min(ref.length // 2, HEAD_BYTES_MAX) - 1, -BLOCK_BYTES)
+
+
 def parse_head(raw: bytes, ref: BatchRef) -> HotTable:
     """The table of the batch whose header and table are `raw` (as long as `table_bytes` said). Raises DamagedData."""
-    _, _, _, _, _, epoch, start, end, zero_count, chunk_count, block_count, crc = BATCH.unpack_from(raw)
-    if crc32c(raw[BATCH.size :], crc32c(raw[: BATCH.size - 4])) != crc:
+    _, version, _, _, _, epoch, start, end, zero_count, chunk_count, block_count, crc = BATCH.unpack_from(raw)
+    seed = _seed(version, ref.region, ref.offset)
+    if crc32c(raw[BATCH.size :], crc32c(raw[: BATCH.size - 4], seed)) != crc:
         raise damaged(ref.region, ref.offset, "the table fails its checksum")
     zeros_end = BATCH.size + zero_count * ZERO_ENTRY.size
     chunks_end = zeros_end + chunk_count * CHUNK_ENTRY.size

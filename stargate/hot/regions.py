@@ -8,15 +8,14 @@ free space.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from errno import EIO, ENOSPC
+from errno import EIO
 from operator import itemgetter
 from threading import Lock
 
-from crc32c import crc32c
-
 from stargate.catalog.state import BatchRef
+from stargate.checksum import block_crcs
 from stargate.errors import InvalidArgument, NoSpace, StargateError, Unavailable
-from stargate.fs.disk import Buffer, Disk, File
+from stargate.fs.disk import NO_SPACE, Buffer, Disk, File
 from stargate.hot.format import (
     BATCH,
     CHUNK_ENTRY,
@@ -24,18 +23,17 @@ from stargate.hot.format import (
     REGION_HEADER_BYTES,
     ZERO_ENTRY,
     Block,
-    HotTable,
     Part,
     Region,
     Window,
+    batch_bytes,
     damaged,
-    head_bytes,
     pack_head,
     pack_region,
-    parse_head,
     parse_region,
-    table_bytes,
 )
+from stargate.hot.tables import read_batch_table as read_batch_table
+from stargate.hot.tables import region_path
 from stargate.units import BLOCK_BYTES
 
 _ROOM_MIN_BYTES = 256 * 1024
@@ -43,40 +41,9 @@ _ROOM_MIN_BYTES = 256 * 1024
 _OPEN_FILES_MAX = 256
 
 
-def _region_path(path: str, region: int) -> str:
-    return f"{path}/r-{region:08d}"
-
-
 def _region_numbers(disk: Disk, path: str) -> list[int]:
     names = [name[2:] for name in disk.list(path) if name.startswith("r-")]
     return sorted(int(name) for name in names if name.isdigit() and len(name) == 8)
-
-
-def _read_header(file: File, region: int) -> Region:
-    header = parse_region(file.pread(REGION_HEADER_BYTES, 0), region)
-    if header is None:
-        raise damaged(region, 0, "the header is unreadable")
-    return header
-
-
-def read_batch_table(disk: Disk, path: str, ref: BatchRef) -> HotTable:
-    """The verified table of a catalogued batch. Raises DamagedData."""
-    if ref.offset + ref.length > REGION_BYTES or ref.offset < REGION_HEADER_BYTES:
-        raise damaged(ref.region, ref.offset, "the catalog's reference leaves the region")
-    try:
-        file = disk.open(_region_path(path, ref.region), read_only=True)
-    except FileNotFoundError as exc:
-        raise damaged(ref.region, 0, "the file is missing") from exc
-    try:
-        header = _read_header(file, ref.region)
-        raw = file.pread(BLOCK_BYTES, ref.offset)
-        size = table_bytes(raw, header, ref)
-        raw = raw[:size] if size <= len(raw) else file.pread(size, ref.offset)
-        if len(raw) != size:
-            raise damaged(ref.region, ref.offset, "the batch is cut short")
-        return parse_head(raw, ref)
-    finally:
-        file.close()
 
 
 class HotWriter:
@@ -98,6 +65,7 @@ class HotWriter:
         self._ends: dict[int, int] = {}
         self._free: list[int] = []
         self._window: set[int] = set()
+        self._before: dict[int, int] = {}
         self._unsynced: set[int] = set()
         self._current: int | None = None
 
@@ -115,7 +83,8 @@ class HotWriter:
         who may not know yet that a batch is gone, they are so only after `free`, and nothing of a region is written
         anew before.
 
-        `region_bytes` is how far a region is filled. Raises DamagedData when a live region is missing or unreadable.
+        `region_bytes` is how far a region is filled. A live region that is missing or unreadable is left alone: only
+        what reads its batches fails.
         """
         if not REGION_HEADER_BYTES + 16 * BLOCK_BYTES <= region_bytes <= REGION_BYTES:
             raise InvalidArgument(f"a hot region has 68 KiB to {REGION_BYTES} bytes")
@@ -124,13 +93,11 @@ class HotWriter:
         for ref in live:
             writer._ends[ref.region] = max(writer._ends.get(ref.region, 0), ref.offset + ref.length)
         present = _region_numbers(disk, path)
-        for region in writer._ends:
-            if region not in present:
-                raise damaged(region, 0, "the file is missing")
         for region in present:
             writer._adopt(region)
-        if writer._ends:
-            writer._current = min(writer._ends, key=lambda region: writer._ends[region])
+        whole = [region for region in writer._ends if writer._headers.get(region) is not None]
+        if whole:
+            writer._current = min(whole, key=lambda region: writer._ends[region])
         if readers:
             writer._keep_what_was_written()
         return writer
@@ -138,20 +105,18 @@ class HotWriter:
     def _keep_what_was_written(self) -> None:
         """A batch that died while a reader was behind may lie behind the last live one: go on at the file's end."""
         for region, end in self._ends.items():
-            size = self._files[region].size()
+            size = self._files[region].size() if region in self._files else 0
             self._ends[region] = max(end, size + -size % BLOCK_BYTES)
         self._ends.update(dict.fromkeys(self._free, self._region_bytes))
         self._free.clear()
 
     def _adopt(self, region: int) -> None:
-        file = self._disk.open(_region_path(self._path, region))
+        file = self._disk.open(region_path(self._path, region))
         header = parse_region(file.pread(REGION_HEADER_BYTES, 0), region)
         self._files[region] = file
         self._headers[region] = header
         if region not in self._ends:
             self._free.append(region)
-        elif header is None:
-            raise damaged(region, 0, "the header is unreadable")
 
     # -- appending
 
@@ -180,6 +145,7 @@ class HotWriter:
         if not self._unsynced:
             with self._guard:
                 self._window.clear()
+                self._before = dict(self._ends)
         while rest.zeros or rest.chunks or rest.blocks:
             region = self._region_with_room(rest.size)
             part, rest = _cut(rest, self._region_bytes - self._ends[region])
@@ -195,7 +161,7 @@ class HotWriter:
                     self._window.add(current)
                 return current
         with self._guard:
-            region = self._free.pop(0) if self._free else max(self._files, default=0) + 1
+            region = self._free.pop(0) if self._free else max([0, *self._files, *self._ends]) + 1
             self._window.add(region)
         try:
             header = self._begin(region)
@@ -212,9 +178,11 @@ class HotWriter:
     def _begin(self, region: int) -> Region:
         """Put a region under a new incarnation, making its file if need be. Durable before any batch follows."""
         if region not in self._files:
-            self._files[region] = self._disk.open(_region_path(self._path, region), create=True)
+            self._files[region] = self._disk.open(region_path(self._path, region), create=True)
         old = self._headers.get(region)
-        header = Region(region, 1 if old is None else old.incarnation + 1)
+        # One that lost its header was used as often as any other, as far as anybody knows.
+        used = old or max((h for h in self._headers.values() if h is not None), key=_uses, default=None)
+        header = Region(region, 1 if used is None else used.incarnation + 1)
         _whole(self._files[region], [pack_region(header).ljust(REGION_HEADER_BYTES, b"\0")], 0)
         self._files[region].fdatasync()
         self._disk.sync_dir(self._path)
@@ -225,7 +193,8 @@ class HotWriter:
         if header is None:
             raise damaged(region, 0, "the header is unreadable")
         ref = BatchRef(region, self._ends[region], part.size)
-        buffers: list[Buffer] = [pack_head(header, window, part), *(data for _, _, _, data in part.blocks)]
+        head = pack_head(header, window, part, ref.offset)
+        buffers: list[Buffer] = [head, *(data for _, _, _, data in part.blocks), head]
         self._unsynced.add(region)
         try:
             _whole(self._files[region], buffers, ref.offset)
@@ -248,12 +217,21 @@ class HotWriter:
             raise self._failed(exc) from exc
         self._unsynced.clear()
 
+    def rollback(self) -> None:
+        """The window will not be in the catalog: what was appended of it is free space again. Without this each try on
+        a full disk would leave another piece of a window behind.
+        """
+        with self._guard:
+            for region in self._window:
+                self._ends[region] = self._before.get(region, REGION_HEADER_BYTES)
+        self._unsynced.clear()
+
     def _check(self) -> None:
         if self._poison is not None:
             raise Unavailable("the hot tier takes nothing more until the store restarts: " + self._poison)
 
     def _failed(self, exc: OSError) -> StargateError:
-        if exc.errno == ENOSPC:
+        if exc.errno in NO_SPACE:
             return NoSpace("the disk is full: drained blocks cannot be stored; free space on the site's data folder")
         self._poison = str(exc)
         return Unavailable(f"the hot tier cannot be written ({exc}); check the disk, then restart the store")
@@ -287,6 +265,10 @@ class HotWriter:
         self._files.clear()
 
 
+def _uses(header: Region) -> int:
+    return header.incarnation
+
+
 def _whole(file: File, buffers: Sequence[Buffer], offset: int) -> None:
     if file.pwritev(buffers, offset) != sum(len(buffer) for buffer in buffers):
         raise OSError(EIO, "short write")
@@ -297,15 +279,16 @@ def _cut(rest: Part, room: int) -> tuple[Part, Part]:
     if rest.size <= room:
         return rest, Part([], [], [])
     page_room = room - room % BLOCK_BYTES
-    zeros = min(len(rest.zeros), (page_room - BATCH.size) // ZERO_ENTRY.size)
-    left = page_room - BATCH.size - zeros * ZERO_ENTRY.size
+    head_room = page_room // 2 // BLOCK_BYTES * BLOCK_BYTES
+    zeros = min(len(rest.zeros), (head_room - BATCH.size) // ZERO_ENTRY.size)
+    left = head_room - BATCH.size - zeros * ZERO_ENTRY.size
     chunks = min(len(rest.chunks), left // CHUNK_ENTRY.size) if zeros == len(rest.zeros) else 0
     blocks = 0
     if zeros == len(rest.zeros) and chunks == len(rest.chunks):
         low, high = 0, len(rest.blocks)
         while low < high:
             middle = (low + high + 1) // 2
-            if head_bytes(zeros, chunks, middle) + middle * BLOCK_BYTES <= page_room:
+            if batch_bytes(zeros, chunks, middle) <= page_room:
                 low = middle
             else:
                 high = middle - 1
@@ -333,7 +316,7 @@ class HotReader:
             if len(self._files) >= _OPEN_FILES_MAX:
                 self._files.pop(next(iter(self._files))).close()
             try:
-                file = self._disk.open(_region_path(self._path, region), read_only=True)
+                file = self._disk.open(region_path(self._path, region), read_only=True)
             except FileNotFoundError as exc:
                 raise damaged(region, 0, "the file is missing") from exc
             self._files[region] = file
@@ -345,15 +328,10 @@ class HotReader:
         data = self._file(region).pread(length, offset)
         if len(data) != length or length != len(crcs) * BLOCK_BYTES:
             raise damaged(region, offset, "the blocks are cut short")
-        if length == BLOCK_BYTES:
-            if crc32c(data) != crcs[0]:
-                raise damaged(region, offset, "the block fails its checksum")
-            return data
-        view = memoryview(data)
-        for number, crc in enumerate(crcs):
-            start = number * BLOCK_BYTES
-            if crc32c(view[start : start + BLOCK_BYTES]) != crc:
-                raise damaged(region, offset + start, "the block fails its checksum")
+        found = block_crcs(data)
+        if found != tuple(crcs):
+            number = next(n for n, (is_, should) in enumerate(zip(found, crcs, strict=True)) if is_ != should)
+            raise damaged(region, offset + number * BLOCK_BYTES, "the block fails its checksum")
         return data
 
     def close(self) -> None:

@@ -97,6 +97,11 @@ class Dates:
         if len(self.state.damaged) < DAMAGED_MAX and key not in self.state.damaged:
             self.state.damaged[key] = Finding(unit, what, self._clock.now())
 
+    def dropped(self, keys: Iterable[str]) -> None:
+        """Nobody needs these."""
+        for key in keys:
+            self.state.damaged.pop(key, None)
+
     def healed(self, keys: Iterable[str]) -> None:
         for key in keys:
             self.state.damaged.pop(key, None)

@@ -47,8 +47,11 @@ class Source(Protocol):
 
 
 class Outcome(NamedTuple):
+    """`unneeded`: damaged too, but no tree and no hot table names it; the sweep takes it."""
+
     healed: set[bytes]
     lost: set[bytes]
+    unneeded: set[bytes]
 
 
 class Healer:
@@ -58,13 +61,15 @@ class Healer:
         self,
         extents: ExtentStore,
         roots: Callable[[], Iterable[bytes]],
+        chunks: Callable[[], Iterable[bytes]],
         sources: Callable[[], Sequence[Source]],
         told: Callable[[Outcome], None],
         clock: Clock,
     ) -> None:
-        """`roots`: all trees of this site. `told` hears of each outcome."""
+        """`roots`: all trees of this site; `chunks`: what is named besides. `told` hears of each outcome."""
         self._extents = extents
         self._roots = roots
+        self._chunks = chunks
         self._sources = sources
         self._told = told
         self._clock = clock
@@ -132,9 +137,8 @@ class Healer:
                     source.close()
                 if not lost:
                     break
-            self._note_lost(lost)
-        outcome = Outcome(healed, lost)
-        log.warning("damaged data: %d extents healed, %d not", len(healed), len(lost))
+            outcome = Outcome(healed, *self._note_lost(lost))
+        log.warning("damaged data: %d extents healed, %d lost, %d unneeded", *map(len, outcome))
         self._told(outcome)
         return outcome
 
@@ -177,9 +181,18 @@ class Healer:
         self._extents.put_verified(item.kind, item.hash, item.codec, bytes(item.payload), item.usize, repair=True)
         return True
 
-    def _note_lost(self, lost: set[bytes]) -> None:
-        """A node over something lost is no complete subtree: a peer that asks hears so, and sends what is missing."""
+    def _note_lost(self, damaged: set[bytes]) -> tuple[set[bytes], set[bytes]]:
+        """What of it is lost, and what nobody needs.
+
+        A node over something lost is no complete subtree: a peer that asks hears so, and sends what is missing.
+        """
+        self._extents.acquit(self._above - damaged)
+        self._above = set()
+        lost = set()
+        if damaged:
+            found = find(self._extents, self._roots(), damaged)
+            lost = damaged & found.places.keys() | damaged.intersection(self._chunks())
+            self._above = found.above
         self._lost = dict.fromkeys(lost, self._clock.monotonic())
-        self._extents.acquit(self._above - lost)
-        self._above = find(self._extents, self._roots(), lost).above if lost else set()
         self._extents.suspect(self._above)
+        return lost, damaged - lost

@@ -21,6 +21,7 @@ from stargate.extents.store import ExtentStore
 from stargate.fs.disk import Disk
 from stargate.hot.format import HotTable
 from stargate.hot.regions import HotReader
+from stargate.hot.tables import damaged_copy, restore_head
 from stargate.oplog.format import LogMark
 from stargate.oplog.reader import LogReader
 from stargate.scrub import checks
@@ -88,7 +89,7 @@ class Scrubber:
         self._entries: dict[int, list[tuple[bytes, Location]]] = {}
         self._stopped = threading.Event()
         self.dates = Dates(disk, clock)
-        self.healer = Healer(extents, self._roots, sources, self._told, clock)
+        self.healer = Healer(extents, self._roots, self._named_chunks, sources, self._told, clock)
         self._thread = threading.Thread(target=self._run, name="scrub", daemon=True)
 
     # -- the thread
@@ -144,7 +145,7 @@ class Scrubber:
 
     def _roots(self) -> list[bytes]:
         with self._hub.lock:
-            return [bytes.fromhex(e.root) for e in self._state().epochs.values() if e.root is not None]
+            return self._state().roots()
 
     def _named_chunks(self) -> Iterator[bytes]:
         """Chunks that hot tables name; no tree does yet."""
@@ -203,6 +204,21 @@ class Scrubber:
         if wanted:
             self.healer.heal(wanted)
 
+    def _restore_table(self, ref: BatchRef) -> None:
+        """Both copies of a table must be whole. Under the hub's lock no region is given free."""
+        try:
+            if damaged_copy(self._disk, "hot", ref) is None:
+                return
+            with self._hub.lock:
+                live = any(ref in epoch.batches for epoch in self._state().epochs.values())
+                restored = live and restore_head(self._disk, "hot", ref)
+        except DamagedData:
+            return  # the check of the region says so
+        if restored:
+            log.warning("one of the two tables of batch %s was damaged and was written anew", ref)
+            with self._guard:
+                self.dates.state.healed += 1
+
     def _log(self) -> Found:
         at = self._worker.durable_log()
         if at is None:
@@ -213,6 +229,8 @@ class Scrubber:
             at[0].close()
 
     def _region(self, refs: list[BatchRef]) -> Found:
+        for ref in refs:
+            self._restore_table(ref)
         reader = HotReader(self._disk, "hot")
         try:
             return checks.region(reader, refs, self._read_table, self._pause)
@@ -255,6 +273,7 @@ class Scrubber:
     def _told(self, outcome: Outcome) -> None:
         with self._guard:
             self.dates.healed(checks.EXTENT + digest.hex() for digest in outcome.healed)
+            self.dates.dropped(checks.EXTENT + digest.hex() for digest in outcome.unneeded)
             for digest in outcome.lost:
                 key = checks.EXTENT + digest.hex()
                 self.dates.damaged("reader", key, f"A stored extent is damaged and no site gave a copy: {key}.")

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from operator import add
+
+from crc32c import crc32c
 
 from stargate.catalog.state import Op, State
 from stargate.content import ZERO, EpochContent
 from stargate.errors import DamagedData
 from stargate.extents.store import ExtentStore
-from stargate.fs.disk import Buffer
+from stargate.hot.format import Block
 from stargate.hot.regions import HotWriter
 from stargate.oplog.format import CONTROL, WRITE, LogBatch, LogMark
 from stargate.oplog.format import ZERO as ZERO_RECORD
@@ -35,6 +38,10 @@ BATCH_BLOCKS = 1000
 
 SHIFT = 32
 CRC_MASK = 0xFFFFFFFF
+PLACE_STEP = BLOCK_BYTES << SHIFT
+
+_ZERO_BLOCK = bytes(BLOCK_BYTES)
+_ZERO_CRC = crc32c(_ZERO_BLOCK)
 
 
 @dataclass(slots=True)
@@ -77,8 +84,9 @@ def collect(
                 content = window.contents[head] = EpochContent(scratch.epochs[head].blocks_per_chunk)
             block = record.offset // BLOCK_BYTES
             if record.type == WRITE:
-                for number, crc in enumerate(record.crcs):
-                    content.write(block + number, (record.position + number * BLOCK_BYTES) << SHIFT | crc)
+                first = record.position << SHIFT
+                places = range(first, first + len(record.crcs) * PLACE_STEP, PLACE_STEP)
+                content.write_run(block, map(add, places, record.crcs))
             elif record.type == ZERO_RECORD:
                 content.zero(block, record.length // BLOCK_BYTES)
         window.mark = LogMark(batch.end, batch.seq, batch.crc)
@@ -110,31 +118,30 @@ class Split:
 def split(content: EpochContent) -> Split:
     """Whole chunks go straight to the extent store, the rest to the hot tier; explicit zeros become intervals."""
     result = Split(zeros=[(start, end - start) for start, end in content.zeros])
-    for chunk, entries in _by_chunk(content):
-        if len(entries) == content.blocks_per_chunk:
-            result.chunks.append((chunk, [value for _, value in entries]))
-            continue
-        for block, value in entries:
-            if value != ZERO:
-                result.blocks.append((block, value))
-            elif result.zeros and sum(result.zeros[-1]) == block:
-                result.zeros[-1] = (result.zeros[-1][0], result.zeros[-1][1] + 1)
+    per = content.blocks_per_chunk
+    for key in sorted(content.shards):
+        shard = content.shards[key]
+        for chunk in sorted({block // per for block in shard}):
+            values = list(map(shard.get, range(chunk * per, (chunk + 1) * per)))
+            whole = [value for value in values if value is not None]
+            if len(whole) == per:
+                result.chunks.append((chunk, whole))
             else:
-                result.zeros.append((block, 1))
+                _add_blocks(result, chunk * per, values)
     return result
 
 
-def _by_chunk(content: EpochContent) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    chunk = -1
-    entries: list[tuple[int, int]] = []
-    for block, value in content.items():
-        if block // content.blocks_per_chunk != chunk:
-            if entries:
-                yield chunk, entries
-            chunk, entries = block // content.blocks_per_chunk, []
-        entries.append((block, value))
-    if entries:
-        yield chunk, entries
+def _add_blocks(result: Split, first: int, values: list[int | None]) -> None:
+    """The blocks of a chunk that is not whole; `first` is the number of its first block."""
+    for block, value in enumerate(values, first):
+        if value is None:
+            continue
+        if value != ZERO:
+            result.blocks.append((block, value))
+        elif result.zeros and sum(result.zeros[-1]) == block:
+            result.zeros[-1] = (result.zeros[-1][0], result.zeros[-1][1] + 1)
+        else:
+            result.zeros.append((block, 1))
 
 
 class Drainer:
@@ -147,14 +154,20 @@ class Drainer:
 
     def write(self, window: Window, start: LogMark) -> list[Op]:
         """Make the window's bytes durable; returns the `batches` of its catalog op."""
+        try:
+            return self._write(window, start)
+        except BaseException:
+            self._bytes.forget()
+            raise
+
+    def _write(self, window: Window, start: LogMark) -> list[Op]:
         batches: list[Op] = []
         self._bytes.load(start.position, window.mark.position)
         for epoch, content in sorted(window.contents.items()):
             part = split(content)
-            refs = [(chunk, self._extents.put_chunk(self._chunk(values))) for chunk, values in part.chunks]
-            blocks = [(block, value >> SHIFT, value & CRC_MASK, self._block(value)) for block, value in part.blocks]
-            for first in range(0, max(1, len(blocks)), BATCH_BLOCKS):
-                some = blocks[first : first + BATCH_BLOCKS]
+            refs = self._refs(part, content.blocks_per_chunk)
+            for first in range(0, max(1, len(part.blocks)), BATCH_BLOCKS):
+                some = self._blocks(part.blocks[first : first + BATCH_BLOCKS])
                 for ref in self._hot.append(epoch, start.position, window.mark.position, part.zeros, refs, some):
                     batches.append({"epoch": epoch, "ref": list(ref)})
                 part.zeros, refs = [], []  # these lie below all blocks: in the first batch
@@ -162,21 +175,32 @@ class Drainer:
         self._hot.sync()
         return batches
 
-    def _block(self, value: int) -> Buffer:
-        return self._bytes.blocks(value >> SHIFT, (value & CRC_MASK,))
+    def _refs(self, part: Split, per_chunk: int) -> list[tuple[int, bytes]]:
+        """The whole chunks stored. One with rotten blocks is none: its blocks go to the hot tier one by one."""
+        refs: list[tuple[int, bytes]] = []
+        for chunk, values in part.chunks:
+            try:
+                refs.append((chunk, self._put(values)))
+            except DamagedData:
+                entries = list(enumerate(values, chunk * per_chunk))
+                part.blocks += [(block, value) for block, value in entries if value != ZERO]
+                part.zeros += [(block, 1) for block, value in entries if value == ZERO]
+        return refs
 
-    def _chunk(self, values: list[int]) -> Buffer:
-        """A whole chunk; adjacent log positions are taken at once."""
-        parts: list[Buffer] = []
-        at = 0
-        while at < len(values):
-            if values[at] == ZERO:
-                parts.append(bytes(BLOCK_BYTES))
-                at += 1
-                continue
-            run = at + 1
-            while run < len(values) and values[run] >> SHIFT == (values[at] >> SHIFT) + (run - at) * BLOCK_BYTES:
-                run += 1
-            parts.append(self._bytes.blocks(values[at] >> SHIFT, tuple(v & CRC_MASK for v in values[at:run])))
-            at = run
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+    def _blocks(self, entries: list[tuple[int, int]]) -> list[Block]:
+        places = [(value >> SHIFT, value & CRC_MASK) for _, value in entries]
+        found = self._bytes.scattered(places)
+        return [
+            (block, position, crc, data)
+            for (block, _), (position, crc), data in zip(entries, places, found, strict=True)
+        ]
+
+    def _put(self, values: list[int]) -> bytes:
+        """A whole chunk into the extent store; its hash. Most were written at once and lie together in the log."""
+        position, crcs = values[0] >> SHIFT, [value & CRC_MASK for value in values]
+        together = list(range(position, position + len(values) * BLOCK_BYTES, BLOCK_BYTES))
+        if [value >> SHIFT for value in values] == together:
+            return self._extents.put_warm(self._bytes.blocks(position, tuple(crcs)), crcs)
+        parts = [_ZERO_BLOCK if v == ZERO else self._bytes.blocks(v >> SHIFT, (v & CRC_MASK,)) for v in values]
+        crcs = [_ZERO_CRC if value == ZERO else value & CRC_MASK for value in values]
+        return self._extents.put_warm(b"".join(parts), crcs)

@@ -9,13 +9,15 @@ takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from stargate.catalog.state import BatchRef, Epoch
+from stargate.checksum import block_crcs
 from stargate.content import ZERO, EpochContent
 from stargate.extents.format import ZERO_HASH
 from stargate.extents.store import ExtentStore
 from stargate.extents.tree import TreeFormat, TreeReader, empty_root, update
+from stargate.fs.disk import Buffer
 from stargate.hot.format import HotTable
 from stargate.hot.regions import HotReader
 from stargate.units import BLOCK_BYTES
@@ -25,10 +27,10 @@ CRC_MASK = 0xFFFFFFFF
 CHUNKS_PER_STEP = 64
 
 
-def content_of(epoch: Epoch, read_table: Callable[[BatchRef], HotTable]) -> EpochContent:
-    """The epoch's drained content; values are `hot position << 32 | crc`."""
-    content = EpochContent(epoch.blocks_per_chunk)
-    for ref in epoch.batches:
+def content_of(chain: Sequence[Epoch], read_table: Callable[[BatchRef], HotTable]) -> EpochContent:
+    """The drained content of epochs laid over each other, oldest first; values are `hot position << 32 | crc`."""
+    content = EpochContent(chain[-1].blocks_per_chunk)
+    for ref in [ref for epoch in chain for ref in epoch.batches]:
         table = read_table(ref)
         values = (
             (block, position << SHIFT | crc)
@@ -76,12 +78,16 @@ class Folder:
         if ref is not None and not entries:
             return ref
         if len(entries) == per:
-            return self._extents.put_chunk(b"".join(data for _, data in self._runs(entries)))
+            return self._put(b"".join(data for _, data in self._runs(entries)))
         whole = bytearray(self._below(chunk, content, base))
         for block, data in self._runs(entries):
             at = (block - chunk * per) * BLOCK_BYTES
             whole[at : at + len(data)] = data
-        return self._extents.put_chunk(whole)
+        return self._put(whole)
+
+    def _put(self, data: Buffer) -> bytes:
+        """Raw, as what the drain stores: the guests that wrote it read it."""
+        return self._extents.put_warm(data, block_crcs(data))
 
     def _below(self, chunk: int, content: EpochContent, base: TreeReader) -> bytes:
         """What lies under the chunk's single blocks: a chunk ref, or the parent's chunk less the zeroed intervals."""
@@ -109,8 +115,7 @@ class Folder:
             else:
                 start = value >> SHIFT
                 while end < len(entries) and (
-                    entries[end][0] - block == end - at
-                    and entries[end][1] >> SHIFT == start + (end - at) * BLOCK_BYTES
+                    entries[end][0] - block == end - at and entries[end][1] >> SHIFT == start + (end - at) * BLOCK_BYTES
                 ):
                     end += 1
                 crcs = tuple(value & CRC_MASK for _, value in entries[at:end])

@@ -117,6 +117,11 @@ class Store:
 class Site:
     """One site's engine; either half may be None (not running)."""
 
+    segment_bytes = SEGMENT_BYTES
+    cap_bytes = CAP_BYTES
+    region_bytes = REGION_BYTES
+    egroup_bytes = MiB
+
     def __init__(self, rng: Random, *, disk: CutDisk | None = None, clock: Clock | None = None) -> None:
         self.rng = rng
         self.disk = disk or CutDisk()
@@ -137,8 +142,10 @@ class Site:
         for name in ("catalog", "hot"):
             self.disk.mkdir(name)
         hub = CatalogHub(self.disk)
-        extents = ExtentStore(self.disk, self.index, writable=True, egroup_bytes=MiB)
-        worker = Worker(self.disk, hub, extents, _never, region_bytes=REGION_BYTES)
+        extents = ExtentStore(
+            self.disk, self.index, writable=True, egroup_bytes=self.egroup_bytes, roots=hub.state.roots()
+        )
+        worker = Worker(self.disk, hub, extents, _never, region_bytes=self.region_bytes)
         grants = CatalogGrants(hub, self.clock, lambda: extents.epoch)
         sweeper = Sweeper(hub, extents, grants, self._table, self.clock)
         worker._drop_epochs()
@@ -146,7 +153,7 @@ class Site:
 
     def start_front(self) -> None:
         state = load_state(self.disk)
-        oplog = open_log(self.disk, state, segment_bytes=SEGMENT_BYTES, cap_bytes=CAP_BYTES)
+        oplog = open_log(self.disk, state, segment_bytes=self.segment_bytes, cap_bytes=self.cap_bytes)
         extents = ExtentReader(self.disk, self.index)
         layers = Layers(state, lambda root: TreeReader(extents, root))
         load_contents(state, layers, self._table)
@@ -232,7 +239,11 @@ class Site:
                 if message["t"] == "seal":
                     front.link._seal_all()
             if store.line.messages:
-                store.hub.acked(store.line.messages.popleft()["n"])
+                message = store.line.messages.popleft()
+                if message["t"] == "ack":
+                    store.hub.acked(message["n"])
+                else:
+                    store.worker.on_damage([bytes.fromhex(message["extent"])])
 
     def pump(self, count: int) -> None:
         """Turns of the front's loop."""

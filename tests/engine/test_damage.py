@@ -10,7 +10,7 @@ import pytest
 from stargate.errors import DamagedData, LogDamaged
 from stargate.units import BLOCK_BYTES
 from tests.engine.harness import Site
-from tests.engine.test_halves import drained, scatter, snapshot, started, write
+from tests.engine.test_halves import create, drained, scatter, snapshot, started, write
 
 
 def place_of(site: Site, needle: bytes, folder: str) -> tuple[str, int]:
@@ -49,15 +49,29 @@ def test_a_front_refuses_a_log_whose_durable_part_is_damaged_and_changes_nothing
     }
 
 
-def test_a_damaged_hot_table_is_named_and_refused() -> None:
+@pytest.mark.parametrize("copies", [1, 2])
+def test_a_damaged_hot_table_refuses_its_blocks_at_most(copies: int) -> None:
     site, name = started()
+    other = create(site)
     scatter(site, name, b"one.")
     drained(site)
-    path, at = place_of(site, b"one.one.", "hot")
+    write(site, other, 0, b"else" * 1024)
+    write(site, name, 4096, b"newer..." * 512)
+    assert site.store is not None
+    ref = next(e.batches[0] for e in site.store.hub.state.epochs.values() if e.batches)
     site.kill_front()
-    site.disk.flip(path, at - BLOCK_BYTES + 100)
-    with pytest.raises(DamagedData, match="hot region"):
-        site.start_front()
+    for place in (ref.offset + 100, ref.offset + ref.length - BLOCK_BYTES + 100)[:copies]:
+        site.disk.flip(f"hot/r-{ref.region:08d}", place)
+    site.start_front()
+    blocks = site.blocks(name)
+    expected = [b"newer..." * 512 if n == 1 else b"one." * 1024 if n % 2 == 0 else bytes(4096) for n in range(128)]
+    assert all(found in (None, block) for found, block in zip(blocks, expected, strict=True))
+    assert blocks[1] == expected[1]
+    if copies == 1:
+        assert None not in blocks
+    else:
+        assert blocks[0] is blocks[3] is None, "the table that is gone may have named any block that nobody named since"
+    assert site.content(other)[:4096] == b"else" * 1024
 
 
 def test_a_rotten_hot_block_is_an_error_and_nothing_else_is() -> None:

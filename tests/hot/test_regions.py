@@ -17,6 +17,7 @@ from stargate.fs.disk import Disk, OsDisk
 from stargate.fs.memdisk import MemDisk
 from stargate.hot.format import BATCH, BLOCK_ENTRY, REGION, REGION_BYTES, Block
 from stargate.hot.regions import HotReader, HotWriter, read_batch_table
+from stargate.hot.tables import restore_head
 from stargate.units import BLOCK_BYTES
 
 EPOCH = str(UUID(int=5))
@@ -149,7 +150,7 @@ def test_it_uses_freed_regions_again_under_a_new_incarnation() -> None:
     assert disk.list("hot") == files
     assert _read_all(disk, refs) == sorted(blocks)
     with pytest.raises(DamagedData):
-        read_batch_table(disk, "hot", next(ref for ref in old if ref.region == refs[1].region)._replace(length=8192))
+        read_batch_table(disk, "hot", next(ref for ref in old if ref.region == refs[1].region)._replace(length=12288))
 
 
 def test_it_does_not_free_what_the_present_window_wrote() -> None:
@@ -165,17 +166,68 @@ def test_it_does_not_free_what_the_present_window_wrote() -> None:
     assert writer.regions() == written - {refs[-1].region}
 
 
-def test_it_finds_every_flipped_bit_of_table_and_blocks() -> None:
+def test_it_finds_every_flipped_bit_of_a_block() -> None:
     disk = MemDisk()
     blocks = _blocks(Random(6), 2)
     ref = _append(_writer(disk), blocks)[0]
-    used = BATCH.size + 2 * BLOCK_ENTRY.size
-    for at in [*range(0, used, 3), *range(BLOCK_BYTES, ref.length, 501)]:
+    for at in range(BLOCK_BYTES, 3 * BLOCK_BYTES, 501):
         disk.flip("hot/r-00000001", ref.offset + at)
         with pytest.raises(DamagedData):
             _read_all(disk, [ref])
         disk.flip("hot/r-00000001", ref.offset + at)
     assert _read_all(disk, [ref]) == sorted(blocks)
+
+
+@pytest.mark.parametrize("count", [2, 220])
+def test_it_reads_the_second_copy_of_a_damaged_table_and_restores_the_first(count: int) -> None:
+    disk = MemDisk()
+    blocks = _blocks(Random(6), count)
+    ref = _append(HotWriter.open(disk, "hot", live=[], region_bytes=REGION_BYTES), blocks)[0]
+    before = disk.snapshot()
+    used = BATCH.size + count * BLOCK_ENTRY.size
+    head = (ref.length - count * BLOCK_BYTES) // 2
+    for at in range(0, used, 3 + count):
+        for damaged in ([at], [ref.length - head + at]):
+            for place in damaged:
+                disk.flip("hot/r-00000001", ref.offset + place)
+            assert _read_all(disk, [ref]) == sorted(blocks)
+            assert restore_head(disk, "hot", ref)
+            assert not restore_head(disk, "hot", ref)
+            assert disk.snapshot() == before
+        for place in (at, ref.length - head + at):
+            disk.flip("hot/r-00000001", ref.offset + place)
+        with pytest.raises(DamagedData):
+            read_batch_table(disk, "hot", ref)
+        assert not restore_head(disk, "hot", ref)
+        for place in (at, ref.length - head + at):
+            disk.flip("hot/r-00000001", ref.offset + place)
+
+
+def test_it_reads_a_region_that_lost_its_header() -> None:
+    disk = MemDisk()
+    blocks = _blocks(Random(6), 2)
+    ref = _append(_writer(disk), blocks)[0]
+    disk.flip("hot/r-00000001", 30)
+    assert _read_all(disk, [ref]) == sorted(blocks)
+    more = _blocks(Random(7), 3)
+    again = _append(_writer(disk, [ref]), more)
+    assert again[0].region != ref.region
+    assert _read_all(disk, [ref]) == sorted(blocks)
+    assert _read_all(disk, again) == sorted(more)
+
+
+def test_batches_that_changed_places_are_damaged() -> None:
+    disk = MemDisk()
+    writer = _writer(disk)
+    first, second = (_append(writer, _blocks(Random(n), 2))[0] for n in (1, 2))
+    assert first.length == second.length
+    file = disk.open("hot/r-00000001")
+    ours, theirs = (file.pread(ref.length, ref.offset) for ref in (first, second))
+    file.pwritev([theirs], first.offset)
+    file.pwritev([ours], second.offset)
+    for ref in (first, second):
+        with pytest.raises(DamagedData):
+            read_batch_table(disk, "hot", ref)
 
 
 @pytest.mark.parametrize(
@@ -188,9 +240,13 @@ def test_it_refuses_references_that_match_no_batch(change: dict[str, int]) -> No
         read_batch_table(disk, "hot", ref._replace(**change))
 
 
-def test_it_refuses_a_live_region_that_is_missing() -> None:
+def test_it_leaves_a_live_region_that_is_missing_alone() -> None:
+    disk = MemDisk()
+    gone = BatchRef(1, 4096, 8192)
+    refs = _append(_writer(disk, [gone]), _blocks(Random(1), 1))
+    assert refs[0].region == 2
     with pytest.raises(DamagedData):
-        _writer(MemDisk(), [BatchRef(1, 4096, 8192)])
+        read_batch_table(disk, "hot", gone)
 
 
 def test_it_refuses_blocks_of_another_size() -> None:
