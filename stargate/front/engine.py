@@ -11,18 +11,21 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from stargate.catalog.state import Op, State
 from stargate.clock import Clock, SystemClock
 from stargate.content import EpochContent
-from stargate.errors import LogFull, StargateError
+from stargate.errors import DamagedData, LogFull, NoSpace, StargateError
+from stargate.extents.format import DamagedExtent
+from stargate.front.departures import Departures
 from stargate.front.layers import POSITION_SHIFT, Kind, Layer, Layers, Piece, place_run, plan
 from stargate.fs.disk import Buffer
 from stargate.nbd.exports import HOLD
 from stargate.oplog.format import WRITE, ZERO, Append, Appended
 from stargate.oplog.log import OpLog
+from stargate.space import Gauge, Level
 from stargate.units import BLOCK_BYTES, MiB
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,12 @@ PACE_STOP = 0.95
 orders)."""
 
 CONTROL_RESERVE_BYTES = 4 * MiB
+
+SLOT_RETRY_SECONDS = 0.5
+"""How long a log that could not grow is not asked again: a try writes a part of a segment."""
+
+DAMAGE_REPEAT_SECONDS = 60.0
+DAMAGE_REPORTS_MAX = 10_000
 
 
 class RangeReader(Protocol):
@@ -139,6 +148,8 @@ class Pacer:
         self._free_at = 0.0
         self._last_release = (clock.monotonic(), 0)
         self.drain_bytes_per_second = 64.0 * MiB
+        self.refuses: Callable[[], bool] = lambda: False
+        """Whether writers are refused instead of held when the log is full: the storage is."""
 
     def released(self, total_bytes: int) -> None:
         """The drain released log space: update its measured rate (smoothed)."""
@@ -162,7 +173,7 @@ class Pacer:
     def delay(self) -> float:
         """Seconds for which writers should not be read from; HOLD: until the drain made room."""
         if self._log.used_bytes >= PACE_STOP * self._log.cap_bytes:
-            return HOLD
+            return 0.0 if self.refuses() else HOLD
         return max(0.0, self._free_at - self._clock.monotonic()) if self._free_at else 0.0
 
 
@@ -188,12 +199,21 @@ class FrontEngine:
         self.sync = SyncThread(oplog, self.wake_fd)
         self.pacer = Pacer(oplog, self.clock)
         self.last_write_at: dict[str, float] = {}
+        self.on_damage: Callable[[bytes], None] = lambda digest: None
+        """Told the names of damaged chunks and nodes that reads met."""
+        self._reported: dict[bytes, float] = {}
+        self.departures = Departures()
+        self.gauge: Gauge | None = None
+        """How full the file system is; None: nobody looks."""
+        self.pacer.refuses = self._is_full
+        self._no_slot_until = 0.0
         self._readers = {Kind.LOG: log_reader, Kind.HOT: hot_reader}
         self._chunks = chunks
         self._appends: list[Append] = []
         self._contents: list[EpochContent] = []
         self._batch_error: StargateError | None = None
         self._reserve_bytes = min(CONTROL_RESERVE_BYTES, oplog.cap_bytes // 32)
+        self._tail_bytes = min(CONTROL_RESERVE_BYTES, oplog.info.segment_bytes // 8)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -229,6 +249,8 @@ class FrontEngine:
             used_bytes = oplog.used_bytes
             if used_bytes > oplog.cap_bytes >> 1:
                 self._check_room(appends)
+            if oplog.segment_left < self._tail_bytes:
+                self._next_segment()
             _place(contents, appends, oplog.append(appends))
             self.pacer.wrote(oplog.used_bytes - used_bytes)
             if oplog.appended.position - oplog.durable.position >= STEADY_SYNC_BYTES:
@@ -237,9 +259,25 @@ class FrontEngine:
 
     def _check_room(self, appends: Sequence[Append]) -> None:
         """Guests never take what is kept for orders. Raises LogFull."""
+        if self.log.used_bytes >= PACE_STOP * self.log.cap_bytes and self._is_full():
+            raise NoSpace("the storage is full and the log too: nothing is stored until there is space")
         wanted = self.log.used_bytes + sum(a.length for a in appends if a.data)
         if wanted + self._reserve_bytes > self.log.cap_bytes:
             raise LogFull("the log is full: the drain does not keep up or the store process is not running")
+
+    def _is_full(self) -> bool:
+        return self.gauge is not None and self.gauge.level() is Level.FULL
+
+    def _next_segment(self) -> None:
+        """The end of a segment is kept for orders until the next one is ready. Raises NoSpace."""
+        now = self.clock.monotonic()
+        if now < self._no_slot_until:
+            raise NoSpace("the disk is full: the log cannot grow; free space on the site's data folder")
+        try:
+            self.log.prepare()
+        except NoSpace:
+            self._no_slot_until = now + SLOT_RETRY_SECONDS
+            raise
 
     def append_ops(self, ops: Sequence[Op]) -> int:
         """Log ops as CONTROL records in one batch, then applied to the state; returns the position to wait for."""
@@ -254,6 +292,7 @@ class FrontEngine:
 
     def apply_log_op(self, op: Op, position: int) -> None:
         """The state follows a log op, and the layers follow the state."""
+        self.departures.note(op, position, self.state)
         self.state.apply(op, position=position)
         kind = op["op"]
         if kind in ("create", "set_root"):
@@ -269,12 +308,29 @@ class FrontEngine:
 
     def read_blocks(self, layer: Layer, block: int, count: int) -> list[Buffer]:
         """Verified private copies of whole blocks. Raises DamagedData."""
-        return [self._fetch(piece) for piece in plan(layer, block, count)]
+        try:
+            return [self._fetch(piece) for piece in plan(layer, block, count)]
+        except DamagedExtent as exc:
+            self._report(exc.digest)
+            raise
+
+    def _report(self, digest: bytes) -> None:
+        """Have it healed in the background, asked for once in a while. The read itself fails at once: this thread
+        serves every disk and waits for no network.
+        """
+        now = self.clock.monotonic()
+        if now - self._reported.get(digest, -DAMAGE_REPEAT_SECONDS) >= DAMAGE_REPEAT_SECONDS:
+            if len(self._reported) >= DAMAGE_REPORTS_MAX:
+                self._reported.clear()
+            self._reported[digest] = now
+            self.on_damage(digest)
 
     def _fetch(self, piece: Piece) -> Buffer:
         length = piece.blocks * BLOCK_BYTES
         if piece.kind is Kind.ZEROS:
             return ZEROS[:length] if length <= len(ZEROS) else bytes(length)
+        if piece.kind is Kind.LOST:
+            raise DamagedData("these blocks were drained under a table of the hot tier that cannot be read")
         if piece.kind is Kind.CHUNK:
             return self._chunks.read_blocks(piece.digest, piece.start, piece.blocks)
         return self._readers[piece.kind].read(piece.start, length, piece.crcs)

@@ -13,6 +13,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 
 from stargate.catalog.state import BatchRef, Op
@@ -60,6 +61,7 @@ class StoreLink:
         self._queue: deque[tuple[Op, list[tuple[str, HotTable]]]] = deque()
         self._told = engine.state.n  # number of the last op in the queue or applied; the reader thread's
         self._work: Iterator[None] | None = None
+        engine.on_damage = self._damaged
         self._reader = threading.Thread(target=self._run, name="store-link", daemon=True)
         self._reporter = threading.Thread(target=self._report, name="store-report", daemon=True)
 
@@ -83,8 +85,6 @@ class StoreLink:
         while not self._stop.is_set():
             try:
                 self._session()
-            except DamagedData as exc:
-                log.error("cannot follow the store, the log is not released: %s", exc.message)
             except (OSError, StargateError) as exc:
                 log.debug("no store process: %s", exc)
             except Exception:
@@ -115,6 +115,8 @@ class StoreLink:
                 self._take(message["op"])
             elif kind == "seal":
                 self._call_soon(self._seal_all)
+            elif kind == "space":
+                self._call_soon(self._storage_full if message["full"] else self._storage_good)
             else:
                 log.warning("unknown message from the store: %s", kind)
 
@@ -123,7 +125,11 @@ class StoreLink:
         tables = []
         if op["op"] == "drained":
             for batch in op["batches"]:
-                tables.append((batch["epoch"], self._read_table(BatchRef(*batch["ref"]))))
+                try:
+                    tables.append((batch["epoch"], self._read_table(BatchRef(*batch["ref"]))))
+                except DamagedData as exc:
+                    # Its blocks keep pointing into the log, and are refused once that is written over.
+                    log.error("a drained batch cannot be read, its blocks are lost: %s", exc.message)
         self._told = op["n"]
         self._queue.append((op, tables))
         self._call_soon(self._pump)
@@ -138,6 +144,13 @@ class StoreLink:
                     told = line, durable
                 except Unavailable:
                     continue
+
+    def _damaged(self, digest: bytes) -> None:
+        """A read met a damaged chunk or node: the store has it healed."""
+        line = self._line
+        if line is not None:
+            with suppress(Unavailable):
+                line.send("damaged", extent=digest.hex())
 
     def drain_to(self, position: int) -> None:
         line = self._line
@@ -176,6 +189,7 @@ class StoreLink:
                     yield from swap(engine.layers.get(epoch).content, table, covered)
             engine.state.apply({k: v for k, v in op.items() if k != "log_ops"})
             engine.log.release(covered)
+            engine.departures.drained(covered)
             engine.pacer.released(covered)
         else:
             engine.state.apply(op)
@@ -198,6 +212,20 @@ class StoreLink:
             for member in op["members"]:
                 if member["epoch"] in self._engine.state.epochs:
                     layers.follow(member["epoch"])
+
+    def _storage_full(self) -> None:
+        """The store cannot drain: writers are told so, and it is told which snapshots are gone already."""
+        engine, line = self._engine, self._line
+        if engine.gauge is not None:
+            engine.gauge.tell_full()
+        names = engine.departures.ready(engine.log.durable.position)
+        if names and line is not None:
+            with suppress(Unavailable):
+                line.send("gone", snapshots=names)
+
+    def _storage_good(self) -> None:
+        if self._engine.gauge is not None:
+            self._engine.gauge.tell_good()
 
     def _seal_all(self) -> None:
         """An internal seal of every vDisk that holds drained data in its open epoch."""

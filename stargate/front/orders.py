@@ -28,6 +28,7 @@ from stargate.front import ops
 from stargate.front.engine import FrontEngine
 from stargate.front.exports import FrontExports
 from stargate.nbd.server import NbdServer
+from stargate.space import Level
 from stargate.units import BLOCK_BYTES, CHUNK_BYTES, VDISK_BYTES_MAX, blocks_of
 
 DURABLE_TIMEOUT_SECONDS = 30.0
@@ -312,6 +313,8 @@ class FrontOrders(Orders):
             self._check_term(term)
             if snapshot in self._engine.state.snapshots:
                 return self._show(self._snapshot(snapshot)), self._engine.log.appended.position
+            if self._engine.gauge is not None:
+                self._engine.gauge.refuse_from(Level.SCARCE, "no new snapshot is taken")
             position = self._append(self._seal(self._disks(disks), snapshot, manifest, owner))
             return self._show(self._snapshot(snapshot)), position
 

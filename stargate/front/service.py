@@ -36,6 +36,7 @@ from stargate.nbd.listen import is_routable, names_of
 from stargate.nbd.server import NbdServer
 from stargate.nbd.tls import TlsPolicy
 from stargate.oplog.reader import LogReader
+from stargate.space import Gauge
 from stargate.units import GiB, MiB
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ class FrontProcess:
         engine = FrontEngine(
             oplog, state, layers, log_reader=LogReader(self._disk, "oplog"), hot_reader=self._hot, chunks=self._extents
         )
+        engine.gauge = Gauge(self._disk, engine.clock)
         replay(engine, oplog.replayed())
         if not state.log_id:
             engine.append_ops([{"op": "log_created", "log_id": oplog.log_id.hex()}])
@@ -131,6 +133,7 @@ class FrontProcess:
     def _facts(self) -> dict[str, Any]:
         return {
             "store_connected": self._link.connected,
+            "space": self.engine.gauge.level().name.lower() if self.engine.gauge is not None else "",
             "incarnation": self.engine.log.incarnation,
             "started_at": self._started_at,
             "pid": os.getpid(),

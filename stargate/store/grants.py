@@ -8,11 +8,23 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from stargate.catalog.state import State
 from stargate.clock import Clock
 from stargate.errors import PeerRefused
 from stargate.peer.ingest import Grant
 from stargate.peer.wire import Member
 from stargate.store.hub import CatalogHub
+from stargate.store.space import Space
+
+
+def shared_roots(state: State, site_id: str) -> set[bytes]:
+    """Trees that this site and `site_id` both have, by the catalog."""
+    found: set[bytes] = set()
+    for snapshot in state.snapshots.values():
+        if snapshot.origin == site_id or site_id in snapshot.sent:
+            roots = (state.epochs[member.epoch].root for member in snapshot.members)
+            found.update(bytes.fromhex(root) for root in roots if root is not None)
+    return found
 
 
 STAGED_SECONDS = 6 * 3600.0
@@ -29,9 +41,13 @@ class CatalogGrants:
         self._sweep_epoch = sweep_epoch
         self._started = clock.monotonic()
         self._met: dict[str, float] = {}  # session -> when its peer was last here
+        self.space: Space | None = None
+        """Says whether there is room for more; None: always."""
 
     def allow(self, session: str, site_id: str, snapshot: str, quota_bytes: int, expires_seconds: float) -> None:
-        """Let `site_id` send `snapshot`. Repeating it prolongs the grant."""
+        """Let `site_id` send `snapshot`. Repeating it prolongs the grant. Raises NoSpace before the last bytes."""
+        if self.space is not None:
+            self.space.incoming()
         self._hub.commit(
             {
                 "op": "grant",
@@ -61,6 +77,11 @@ class CatalogGrants:
         for session in over:
             self._end(session)
         return len(over)
+
+    def room(self) -> None:
+        """Raises NoSpace when what a peer sends would take the last bytes."""
+        if self.space is not None:
+            self.space.bulk()
 
     def used(self, session: str, used_bytes: int) -> None:
         """Remember how much of its quota a session has used; a restart does not renew it."""
@@ -116,6 +137,11 @@ class CatalogGrants:
                 }
             )
             self._end(grant.session)
+
+    def shares(self, site_id: str, root: bytes) -> bool:
+        """Snapshots that the site sent here, and those that it got from here, are shared with it."""
+        with self._hub.lock:
+            return root in shared_roots(self._hub.state, site_id)
 
     def _end(self, session: str) -> None:
         with self._hub.lock:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from stargate.catalog.log import CatalogLog
 from stargate.catalog.ownership import Ownership
 from stargate.catalog.state import Op, State
-from stargate.errors import InvalidArgument, StaleToken, Unavailable
+from stargate.errors import InvalidArgument, NoSpace, StaleToken, Unavailable
 from stargate.fs.disk import Disk
 from stargate.internal import Line
 
@@ -29,7 +29,9 @@ CHECKPOINT_OPS = 2000
 class CatalogHub:
     """State plus catalog file plus the connected front. `lock` guards the state; commits are whole under it."""
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: Disk, make_room: Callable[[], bool] = lambda: False) -> None:
+        """`make_room` is asked when a commit finds no space; True when there is some now."""
+        self._make_room = make_room
         self._log, checkpoint, ops = CatalogLog.open(disk, "catalog")
         self.state = State.from_dict(checkpoint) if checkpoint is not None else State()
         for op in ops:
@@ -52,7 +54,7 @@ class CatalogHub:
                 raise StaleToken("another store process has taken over this data folder; this one stops")
             self._ownership.check()
             op = {**op, "n": self.state.n + 1}
-            self._log.append([op])
+            self._append(op)
             self._ownership.check()  # nobody is told of what was written into a folder that is another's by now
             self.state.apply(op)
             told = _told(op)
@@ -68,10 +70,25 @@ class CatalogHub:
         """Before work that writes. Raises StaleToken when another store process has taken over."""
         self._ownership.check()
 
+    def _append(self, op: Op) -> None:
+        try:
+            self._log.append([op])
+        except NoSpace:
+            if not self._make_room():
+                raise
+            self._log.append([op])
+
     def _maybe_checkpoint(self) -> None:
         """Fold the ops into one state record; only what the front has acknowledged may leave memory."""
         if self._since_checkpoint < CHECKPOINT_OPS:
             return
+        try:
+            self.checkpoint()
+        except NoSpace as exc:  # the commit itself is durable
+            log.warning("%s", exc.message)
+
+    def checkpoint(self) -> None:
+        """A new catalog file of the state in memory. Raises NoSpace, LogFrozen."""
         self._since_checkpoint = 0
         try:
             self._log.checkpoint(self.state.to_dict())

@@ -11,13 +11,15 @@ from typing import Any
 from stargate.catalog.state import Member, Snapshot
 from stargate.clock import Clock
 from stargate.control.server import Orders
-from stargate.errors import InvalidArgument, NotFound, Unavailable
+from stargate.errors import DamagedData, InvalidArgument, NotFound, Unavailable
 from stargate.extents.store import ExtentStore
 from stargate.extents.tree import diff
+from stargate.scrub.scrubber import Scrubber
 from stargate.store.accounts import Accounts
 from stargate.store.grants import CatalogGrants
 from stargate.store.hub import CatalogHub
 from stargate.store.outgoing import Outgoing
+from stargate.store.space import Space
 from stargate.store.sweep import Sweeper
 from stargate.store.worker import Worker
 
@@ -38,6 +40,8 @@ class StoreOrders(Orders):
         accounts: Accounts,
         outgoing: Outgoing,
         clock: Clock,
+        scrubber: Scrubber,
+        space: Space | None = None,
     ) -> None:
         self._hub = hub
         self._extents = extents
@@ -47,6 +51,8 @@ class StoreOrders(Orders):
         self._accounts = accounts
         self._outgoing = outgoing
         self._clock = clock
+        self._scrubber = scrubber
+        self._space = space or Space(extents.disk, clock, reserve_bytes=0)
 
     def do_status(self) -> Json:
         with self._hub.lock:
@@ -56,6 +62,7 @@ class StoreOrders(Orders):
                 "covered": state.covered.position,
                 "front_connected": self._hub.front is not None,
                 "last_error": self._worker.last_error,
+                "space": self._space.level().name.lower(),
                 "unfolded": sum(1 for _ in state.foldable()),
             }
 
@@ -73,6 +80,7 @@ class StoreOrders(Orders):
                 found = self._hub.state.snapshots.get(snapshot)
                 if found is not None and self._hub.state.snapshot_state(found) == "rooted":
                     return found
+                self._refuse_poisoned(found)
                 left = deadline - self._clock.monotonic()
                 if left <= 0:
                     break
@@ -80,6 +88,17 @@ class StoreOrders(Orders):
         if found is None:
             raise NotFound(f"the store has not met snapshot {snapshot} in the log; was it deleted?")
         raise Unavailable("the snapshot is not folded yet; ask again")
+
+    def _refuse_poisoned(self, snapshot: Snapshot | None) -> None:
+        """Raises DamagedData: waiting would not help."""
+        poisoned = self._worker.poisoned()
+        for member in snapshot.members if snapshot is not None else ():
+            if member.epoch in poisoned:
+                raise DamagedData(
+                    f"disk {member.disk} of this snapshot has damaged blocks that are whole nowhere; it can be read "
+                    "here but for these, and not be replicated; take a new snapshot after they were written anew",
+                    poisoned[member.epoch],
+                )
 
     def _show(self, snapshot: Snapshot) -> Json:
         return {
@@ -122,9 +141,13 @@ class StoreOrders(Orders):
 
     # -- peers --------------------------------------------------------------------------------------------------------
 
-    def do_peer_set(self, site_id: str, name: str, certificate_pem: str) -> Json:
+    def do_peer_set(self, site_id: str, name: str, certificate_pem: str, address: str = "", port: int = 0) -> Json:
         self._outgoing.peers.check(certificate_pem)
-        self._hub.commit({"op": "peer", "site_id": site_id, "name": name, "certificate": certificate_pem})
+        op = {"op": "peer", "site_id": site_id, "name": name, "certificate": certificate_pem}
+        known = self._hub.state.peers.get(site_id)
+        if known is not None and not address:
+            address, port = known.address, known.port
+        self._hub.commit({**op, "address": address, "port": port})
         self._outgoing.peers.reload(self._hub.state.peers)
         return {"site_id": site_id}
 
@@ -188,8 +211,9 @@ class StoreOrders(Orders):
             "extents": stats.extents,
             "hot_bytes": self._worker.hot_bytes,
             "log_bytes": self._worker.log_bytes,
-            "free_bytes": self._extents.disk.free_bytes(),
+            **self._space.facts(),
             "scanned_at": self._accounts.scanned_at,
+            "scrub": self._scrubber.health(),
         }
 
     def do_reclaimable(self, snapshots: Sequence[str]) -> Json:
@@ -203,6 +227,14 @@ class StoreOrders(Orders):
     def do_scan(self) -> Json:
         scan = self._accounts.scan()
         return {"scanned_at": scan.at, "exclusive": {name: scan.freed_by([name]) for name in scan.numbers}}
+
+    def do_scrub(self) -> Json:
+        """Check everything now and have damage healed; what `health` says then."""
+        return self._scrubber.run_pass()
+
+    def do_health(self) -> Json:
+        """{damaged, healed, findings (sentences), unfoldable (epochs), oldest_unchecked_seconds, last_pass_at}"""
+        return self._scrubber.health()
 
     def do_sweep(self) -> Json:
         swept = self._sweeper.sweep()

@@ -22,16 +22,22 @@ from stargate.extents.store import ExtentStore
 from stargate.fs.disk import OsDisk
 from stargate.hot.regions import read_batch_table
 from stargate.internal import Line
+from stargate.scrub.scrubber import Scrubber
+from stargate.space import Level
 from stargate.store.accounts import Accounts
 from stargate.store.curator import PAUSE_SECONDS, Curator
 from stargate.store.grants import CatalogGrants
+from stargate.store.healing import sources
 from stargate.store.hub import CatalogHub
 from stargate.store.orders import StoreOrders
 from stargate.store.outgoing import Outgoing, PeerPort
+from stargate.store.space import Space
 from stargate.store.sweep import Sweeper
 from stargate.store.worker import HOT_LIMIT_BYTES, Worker
 
 log = logging.getLogger(__name__)
+
+SPACE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +65,31 @@ class StoreProcess:
             disk.mkdir(name)
         self._done = threading.Event()
         clock = SystemClock()
-        self._hub = CatalogHub(disk)
-        extents = ExtentStore(disk, LmdbIndex(folder / "index"), writable=True)
+        self._space = Space(disk, clock)
+        self._hub = CatalogHub(disk, self._space.release)
+        self._space.tend()
+        extents = ExtentStore(disk, LmdbIndex(folder / "index"), writable=True, roots=self._hub.state.roots())
         self._extents = extents
+        extents.make_room = self._space.release
         self._worker = Worker(disk, self._hub, extents, self._done.set, settings.hot_limit_bytes)
         grants = CatalogGrants(self._hub, clock, lambda: extents.epoch)
         read_table = partial(read_batch_table, disk, "hot")
         sweeper = Sweeper(self._hub, extents, grants, read_table, clock, _in_a_thread)
         accounts = Accounts(self._hub, extents, read_table, clock, sweeper.lock)
-        self._curator = Curator(self._hub, sweeper, accounts, grants, self._done, settings.curator_seconds, clock)
+        self._worker.space = grants.space = self._space
+        self._curator = Curator(
+            self._hub, sweeper, accounts, grants, self._done, settings.curator_seconds, clock, self._space
+        )
         self._outgoing = Outgoing(self._hub, extents, settings.data / "identity", settings.site_id, clock)
         self._port = PeerPort(self._outgoing, grants, settings.listen, settings.peer_port, self._done)
-        orders = StoreOrders(self._hub, extents, self._worker, grants, sweeper, accounts, self._outgoing, clock)
+        outgoing = self._outgoing
+        self._scrubber = Scrubber(
+            disk, self._hub, extents, self._worker, read_table, lambda: sources(outgoing, self._hub), clock
+        )
+        self._worker.on_damage = self._scrubber.healer.ask
+        orders = StoreOrders(
+            self._hub, extents, self._worker, grants, sweeper, accounts, outgoing, clock, self._scrubber, self._space
+        )
         self._control = ControlServer(str(self._run_dir / "store.sock"), orders)
         self._internal = self._listen(str(self._run_dir / "internal.sock"))
 
@@ -93,8 +112,10 @@ class StoreProcess:
             signal.signal(number, lambda *_: self._done.set())
         self._worker.start()
         self._curator.start()
+        threading.Thread(target=self._watch_space, name="space", daemon=True).start()
         self._control.start()
         self._port.start()
+        self._scrubber.start()
         threading.Thread(target=self._accept, name="front-line", daemon=True).start()
         log.info("store runs, catalog op %d", self._hub.state.n)
         while not self._done.wait(0.5):
@@ -102,10 +123,24 @@ class StoreProcess:
         self._control.stop()
         self._port.stop()
         self._outgoing.stop()
+        self._scrubber.stop()
         self._worker.stop()
         self._extents.close()
         self._hub.close()
         return 0
+
+    def _watch_space(self) -> None:
+        """Keep the reserve; while the storage is full the front is told, again and again, for it forgets."""
+        was_full = False
+        while not self._done.wait(SPACE_SECONDS):
+            try:
+                self._space.tend()
+                front, full = self._hub.front, self._space.level() is Level.FULL
+                if front is not None and (full or was_full):
+                    front.send("space", full=full)
+                was_full = full
+            except (OSError, StargateError) as exc:
+                log.info("the storage cannot be looked after: %s", exc)
 
     # -- the front's line ---------------------------------------------------------------------------------------------
 
@@ -131,6 +166,10 @@ class StoreProcess:
                     self._worker.drain_to(message["position"])
                 elif kind == "ack":
                     self._hub.acked(message["n"])
+                elif kind == "gone":
+                    self._worker.delete_early(message["snapshots"])
+                elif kind == "damaged":
+                    self._scrubber.healer.ask([bytes.fromhex(message["extent"])])
                 else:
                     log.warning("unknown message from the front: %s", kind)
         except StargateError as exc:

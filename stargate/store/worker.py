@@ -11,12 +11,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 
-from stargate.errors import LogFrozen, StaleToken, StargateError, Unavailable
-from stargate.extents.format import StoreFrozen
+from stargate.catalog.state import Epoch
+from stargate.errors import DamagedData, LogFrozen, NoSpace, StaleToken, StargateError, Unavailable
+from stargate.extents.format import DamagedExtent, StoreFrozen
 from stargate.extents.store import ExtentStore
 from stargate.fs.disk import Disk
 from stargate.hot.format import REGION_BYTES
@@ -26,6 +27,7 @@ from stargate.oplog.reader import LogReader
 from stargate.store.drain import Drainer, collect
 from stargate.store.fold import Folder, content_of
 from stargate.store.hub import CatalogHub
+from stargate.store.space import Space
 from stargate.units import GiB
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,10 @@ class Worker:
         self._stopping = False
         self._seal_asked_at = -1
         self.last_error = ""
+        self.space: Space | None = None
+        """Says when there is room for bulk work; None: always."""
+        self._poisoned: dict[str, str] = {}
+        self.on_damage: Callable[[Iterable[bytes]], None] = _nobody
         self.log_bytes = 0  # undrained, as the front last said
         self._threads = [
             threading.Thread(target=self._loop, args=(self._drain_turn,), name="drain", daemon=True),
@@ -94,6 +100,17 @@ class Worker:
             self._cap_bytes = cap_bytes
             self._wake.notify_all()
 
+    def delete_early(self, snapshots: Sequence[str]) -> None:
+        """The front deleted these durably, and nothing in the log needs them (`front.departures`): no need to wait for
+        the drain, which may be waiting for their space.
+        """
+        with self._hub.lock:
+            gone = [s for s in snapshots if s in self._hub.state.snapshots]
+            for snapshot in gone:
+                self._hub.commit({"op": "snapshot_delete", "snapshot": snapshot})
+            if gone:
+                self._drop_epochs()
+
     def drain_to(self, position: int) -> None:
         """Do not wait for the log to fill: somebody needs what lies below `position`."""
         with self._wake:
@@ -119,6 +136,32 @@ class Worker:
     def hot_bytes(self) -> int:
         return sum(ref.length for e in list(self._hub.state.epochs.values()) for ref in e.batches)
 
+    # -- damage -------------------------------------------------------------------------------------------------------
+
+    def durable_log(self) -> tuple[LogReader, LogMark, int] | None:
+        """A reader of its own, the covered mark and the durable position; None while there is no log."""
+        if not self._disk.exists("oplog/superblock") or not self._durable:
+            return None
+        return LogReader(self._disk, "oplog"), self._covered(), self._durable
+
+    def poisoned(self) -> dict[str, str]:
+        """Epochs that cannot be folded because bytes of theirs are damaged: why. They have no root, so they are never
+        complete and never replicated.
+        """
+        with self._hub.lock:
+            self._poisoned = {epoch: why for epoch, why in self._poisoned.items() if self._is_unfolded(epoch)}
+            return dict(self._poisoned)
+
+    def _is_unfolded(self, epoch: str) -> bool:
+        found = self._hub.state.epochs.get(epoch)
+        return found is not None and found.root is None
+
+    def healed(self) -> None:
+        """Damage was healed: every epoch is tried again."""
+        with self._wake:
+            self._poisoned = {}
+            self._wake.notify_all()
+
     # -- loops --------------------------------------------------------------------------------------------------------
 
     def _loop(self, turn: Callable[[], bool]) -> None:
@@ -126,9 +169,14 @@ class Worker:
             try:
                 worked = turn()
                 self.last_error = ""
+                if worked and self.space is not None:
+                    self.space.worked()
             except (StaleToken, LogFrozen, StoreFrozen) as exc:
                 self._fatal(exc)
                 return
+            except NoSpace as exc:
+                worked = False
+                self._wait_for_space(exc)
             except (OSError, StargateError) as exc:
                 if type(exc) is Unavailable:  # a writer that failed before: only a restart makes it usable
                     self._fatal(exc)
@@ -145,6 +193,20 @@ class Worker:
             if not worked:
                 with self._wake:
                     self._wake.wait(IDLE_DRAIN_SECONDS)
+
+    def _admit(self) -> None:
+        """Before bulk work. Raises NoSpace."""
+        if self.space is not None:
+            self.space.bulk()
+
+    def _wait_for_space(self, exc: NoSpace) -> None:
+        if self.last_error != exc.message:
+            log.warning("%s", exc.message)
+        self.last_error = exc.message
+        if self.space is not None:
+            self.space.failed()
+        with self._wake:
+            self._wake.wait_for(lambda: self._stopping, RETRY_SECONDS)
 
     def _fatal(self, exc: StargateError) -> None:
         """Nothing more may be written by this process; the supervisor starts a new one, which recovers."""
@@ -183,20 +245,25 @@ class Worker:
     def _drain_window(self, covered: LogMark) -> bool:
         assert self._reader is not None
         assert self._drainer is not None
+        self._admit()
         with self._extents.hold():
             window = collect(
                 self._hub.state, covered, self._reader.batches(covered, self._durable), copying=self._hub.lock
             )
             if window.mark.position <= covered.position:
                 return False
-            batches = self._drainer.write(window, covered)
-            with self._hub.lock:
-                if self._covered() != covered:
-                    return False
-                self._hub.commit(
-                    {"op": "drained", "covered": list(window.mark), "log_ops": window.log_ops, "batches": batches}
-                )
-                self._drop_epochs()
+            try:
+                batches = self._drainer.write(window, covered)
+                with self._hub.lock:
+                    if self._covered() != covered:
+                        return False
+                    self._hub.commit(
+                        {"op": "drained", "covered": list(window.mark), "log_ops": window.log_ops, "batches": batches}
+                    )
+                    self._drop_epochs()
+            except NoSpace:
+                self._hot.rollback()
+                raise
         self._bound_hot()
         return True
 
@@ -206,7 +273,7 @@ class Worker:
             front, covered = self._hub.front, self._hub.state.covered.position
             if front is None or self.hot_bytes < self._hot_limit_bytes or self._seal_asked_at == covered:
                 return
-            if next(self._hub.state.foldable(), None) is not None:
+            if self._next_chain() is not None:
                 return
         self._seal_asked_at = covered
         with suppress(Unavailable):  # the front is gone: asked again after the next window
@@ -217,18 +284,46 @@ class Worker:
     def _fold_turn(self) -> bool:
         self._hub.check_owner()
         with self._hub.lock:
-            epoch = next(self._hub.state.foldable(), None)
-            if epoch is None:
-                return False
-            parent = self._hub.state.epochs.get(epoch.parent) if epoch.parent else None
-            parent_root = bytes.fromhex(parent.root) if parent is not None and parent.root is not None else None
-        content = content_of(epoch, lambda ref: read_batch_table(self._disk, "hot", ref))
+            chain = self._next_chain()
+        if chain is None:
+            return False
+        self._admit()
+        epoch = chain[-1]
+        try:
+            self._fold(chain)
+        except DamagedData as exc:
+            log.error("epoch %s cannot be folded, its disk stays readable but for the damage: %s", epoch.epoch, exc)
+            with self._hub.lock:
+                self._poisoned[epoch.epoch] = exc.message
+            self.on_damage([exc.digest] if isinstance(exc, DamagedExtent) else [])
+        return True
+
+    def _next_chain(self) -> list[Epoch] | None:
+        """An epoch to be folded, behind the poisoned ones that it stands on: what it says itself may hide the
+        damage.
+        """
+        state = self._hub.state
+        for name in sorted(state.needed_epochs() - set(self._poisoned)):
+            chain = [state.epochs[name]]
+            if not chain[0].sealed or chain[0].root is not None:
+                continue
+            while (below := state.epochs.get(chain[-1].parent or "")) is not None and below.epoch in self._poisoned:
+                chain.append(below)
+            if below is None or below.root is not None:
+                return chain[::-1]
+        return None
+
+    def _fold(self, chain: list[Epoch]) -> None:
+        """Root of the last epoch of the chain. Raises DamagedData."""
+        epoch = chain[-1]
+        parent = self._hub.state.epochs.get(chain[0].parent or "")
+        parent_root = bytes.fromhex(parent.root) if parent is not None and parent.root is not None else None
+        content = content_of(chain, lambda ref: read_batch_table(self._disk, "hot", ref))
         with self._extents.hold():
             root = Folder(self._extents, self._hot_reader, self._yield).fold(epoch, content, parent_root)
             with self._hub.lock:
                 self._hub.commit({"op": "rooted", "epoch": epoch.epoch, "root": root.hex()})
                 self._drop_epochs()
-        return True
 
     def _yield(self) -> None:
         """Between steps of a fold: the drain and the guests come first."""
@@ -248,3 +343,7 @@ class Worker:
             live = {ref.region for e in self._hub.state.epochs.values() for ref in e.batches}
             if region not in live:
                 self._hot.free(region)
+
+
+def _nobody(digests: Iterable[bytes]) -> None:
+    """Nobody heals: there is no scrub beside this worker."""
