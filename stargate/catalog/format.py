@@ -20,9 +20,11 @@ VERSION = 1
 
 FILE_MAGIC = b"PRISMCAT"
 FRAME_MAGIC = b"\xf1CF1"
+KNOWN_MAGIC = b"PRISMKNW"
 
 FILE = struct.Struct("<8sHHIQ16sI")
 FRAME = struct.Struct("<4sHHIQII")
+KNOWN = struct.Struct("<8sQI")
 
 STATE = 1
 OPS = 2
@@ -32,9 +34,23 @@ FRAME_BYTES_MAX = 64 * MiB
 
 LAYOUTS: dict[str, tuple[struct.Struct, tuple[str, ...]]] = {
     "file header": (FILE, ("magic", "version", "reserved", "reserved", "generation", "file id", "crc")),
+    "known": (KNOWN, ("magic", "seq", "crc")),
     "frame header": (FRAME, ("magic", "kind", "reserved", "length", "seq", "previous crc", "crc")),
 }
 """Structure -> (struct, field names): what the page docs/formats/catalog.md is checked against."""
+
+
+def pack_known(seq: int) -> bytes:
+    body = KNOWN.pack(KNOWN_MAGIC, seq, 0)[:-4]
+    return body + struct.pack("<I", crc32c(body))
+
+
+def parse_known(raw: bytes) -> int:
+    """Number of a frame that was durable; 0 when the note is missing, torn or damaged: nothing is known then."""
+    if len(raw) < KNOWN.size or raw[: len(KNOWN_MAGIC)] != KNOWN_MAGIC:
+        return 0
+    _, seq, crc = KNOWN.unpack_from(raw)
+    return int(seq) if crc32c(raw[: KNOWN.size - 4]) == crc else 0
 
 
 class Frame(NamedTuple):

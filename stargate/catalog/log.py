@@ -6,6 +6,7 @@ One writer, by lock. A file `gen-00000002` replaces `gen-00000001` in one rename
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ from typing import Any
 
 from stargate.catalog.format import (
     FILE,
+    KNOWN,
     OPS,
     STATE,
     Contents,
@@ -21,10 +23,14 @@ from stargate.catalog.format import (
     frame_crc,
     pack_file,
     pack_frame,
+    pack_known,
     parse_catalog,
+    parse_known,
 )
 from stargate.errors import LogFrozen, NoSpace, NotFound
 from stargate.fs.disk import NO_SPACE, Disk, File, write_atomic
+
+log = logging.getLogger(__name__)
 
 _PREFIX = "gen-"
 _READ_TRIES = 10
@@ -48,6 +54,21 @@ def _read(disk: Disk, path: str, generation: int) -> Contents:
     return parse_catalog(_file_path(path, generation), raw, generation)
 
 
+def known_path(path: str) -> str:
+    return f"{path}/known"
+
+
+def _read_known(disk: Disk, path: str) -> int:
+    try:
+        file = disk.open(known_path(path), read_only=True)
+    except FileNotFoundError:
+        return 0
+    try:
+        return parse_known(file.pread(KNOWN.size, 0))
+    finally:
+        file.close()
+
+
 def read_catalog(disk: Disk, path: str) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     """(last checkpoint or None, ops since) as of now, without the lock: for the front, while the store may be
     appending.
@@ -55,6 +76,7 @@ def read_catalog(disk: Disk, path: str) -> tuple[dict[str, Any] | None, list[dic
     Raises NotFound when there is no catalog yet, DamagedData when it is unreadable.
     """
     for _ in range(_READ_TRIES):
+        known = _read_known(disk, path) if disk.exists(path) else 0  # first: what is appended meanwhile is no damage
         generations = _generations(disk, path) if disk.exists(path) else []
         if not generations:
             raise NotFound(f"there is no catalog in {path}")
@@ -62,6 +84,8 @@ def read_catalog(disk: Disk, path: str) -> tuple[dict[str, Any] | None, list[dic
             contents = _read(disk, path, generations[-1])
         except FileNotFoundError:
             continue  # a checkpoint replaced it between the two calls
+        if contents.seq < known:
+            raise damaged(path, contents.end, f"frame {known} is known to be durable")
         return contents.state, contents.ops
     raise damaged(path, 0, "its newest file keeps vanishing")
 
@@ -95,6 +119,7 @@ class CatalogLog:
         disk.mkdir(path)
         lock = disk.lock(f"{path}/lock")
         try:
+            known_seq = max(known_seq, _read_known(disk, path))
             generations = _generations(disk, path)
             if not generations and known_seq == 0:
                 write_atomic(disk, _file_path(path, 1), pack_file(1, secrets.token_bytes(16)))
@@ -147,9 +172,23 @@ class CatalogLog:
         except OSError as exc:
             raise self._poisoned(exc) from exc
         self.seq += 1
+        self._note_known()
         self._crc = frame_crc(frame)
         self.size_bytes += len(frame)
         return self.seq
+
+    def _note_known(self) -> None:
+        """Behind the sync of the frame, and never synced itself: it may be older than the catalog, never ahead of it.
+        Without it the last frame looks torn when it rots or is cut off.
+        """
+        try:
+            file = self._disk.open(known_path(self._path), create=True)
+            try:
+                file.pwritev([pack_known(self.seq)], 0)
+            finally:
+                file.close()
+        except OSError as exc:
+            log.warning("the catalog's note of its last frame cannot be written: %s", exc)
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         """Begin a new file with `state`, which must hold every op appended so far. Durable on return.

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from crc32c import crc32c
 
-from stargate.catalog.format import FILE, FRAME
+from stargate.catalog.format import FILE, FRAME, KNOWN, pack_known
 from stargate.catalog.log import CatalogLog, read_catalog
 from stargate.errors import DamagedData, InvalidArgument, LogFrozen, NotFound, OperatorError, StargateError, Unavailable
 from stargate.fs.disk import OsDisk
@@ -52,7 +52,7 @@ def test_it_gives_back_the_checkpoint_and_the_ops_since(tmp_path: Path) -> None:
     log.close()
     log, state, ops = CatalogLog.open(disk, "catalog")
     assert (state, ops, log.seq) == ({"all": [0, 1]}, [_op(2)], 2)
-    assert sorted(name for name in disk.list("catalog")) == ["gen-00000002", "lock"]
+    assert sorted(name for name in disk.list("catalog")) == ["gen-00000002", "known", "lock"]
     log.close()
 
 
@@ -149,6 +149,7 @@ def test_it_cuts_a_torn_last_frame() -> None:
     disk, log = _filled()
     file = disk.open("catalog/gen-00000001")
     file.truncate(log.size_bytes - 3)
+    disk.open("catalog/known").pwritev([pack_known(4)], 0)  # the crash came before the sync, hence before the note
     assert _open(disk)[1] == [0, 1, 2, 3]
     assert file.size() < log.size_bytes - 3
 
@@ -164,6 +165,25 @@ def test_it_refuses_every_flipped_bit_before_the_last_frame_and_changes_nothing(
         assert disk.snapshot() == before
         disk.flip("catalog/gen-00000001", at, 1 << at % 8)
     assert _open(disk)[1] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_it_refuses_to_lose_its_last_frame(flip: bool) -> None:
+    disk, log = _filled()
+    if flip:
+        disk.flip("catalog/gen-00000001", log.size_bytes - 3)
+    else:
+        file = disk.open("catalog/gen-00000001")
+        file.truncate(FILE.size + (log.size_bytes - FILE.size) * 4 // 5)
+        file.fdatasync()
+    with pytest.raises(DamagedData, match="known to be durable"):
+        _open(disk)
+    with pytest.raises(DamagedData, match="known to be durable"):
+        read_catalog(disk, "catalog")
+    for at in range(KNOWN.size):
+        disk.flip("catalog/known", at)
+        assert _open(disk.crash(Random(1)))[1] == [0, 1, 2, 3], "a damaged note says nothing"
+        disk.flip("catalog/known", at)
 
 
 def test_it_refuses_to_end_below_a_frame_it_was_told() -> None:
