@@ -358,6 +358,26 @@ class RetainSerializer(Body):
     retention_seconds = serializers.IntegerField(allow_null=True)
 
 
+class WhatIfQuerySerializer(Body):
+    """Query of a what-if: snapshots' uuids, or a domain's."""
+
+    snapshots = serializers.ListField(child=serializers.UUIDField(), required=False, max_length=10_000)
+    domain = serializers.UUIDField(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs.get("snapshots") and not attrs.get("domain"):
+            raise serializers.ValidationError("Name snapshots, or a domain.")
+        return attrs
+
+
+class ForecastSerializer(serializers.Serializer[dict[str, Any]]):
+    """`freed_bytes` null = not known yet; not `exact` = an estimate."""
+
+    freed_bytes = serializers.IntegerField(allow_null=True)
+    exact = serializers.BooleanField()
+    scanned_at = serializers.DateTimeField(allow_null=True)
+
+
 class RangesQuerySerializer(Body):
     """Query of changed ranges; `since`: an older snapshot's uuid."""
 

@@ -19,10 +19,11 @@ from dataprotection.api import serializers as shapes
 from dataprotection.api.inventory import AnyAnswer, download
 from dataprotection.choices import SnapshotState
 from dataprotection.models import OneTimeSnapshot, Snapshot
-from dataprotection.services import images, restore, snapshots
+from dataprotection.services import images, restore, snapshots, space
 from prism.core.api.base import Filters, accepted, actor_of, checked, idempotency_key
 from prism.core.api.serializers import TaskSerializer
 from prism.core.engine import engine
+from prism.core.exceptions import InvalidInput
 
 
 class SnapshotViewSet(Filters, viewsets.ReadOnlyModelViewSet[Snapshot]):
@@ -45,6 +46,23 @@ class SnapshotViewSet(Filters, viewsets.ReadOnlyModelViewSet[Snapshot]):
     def destroy(self, request: Request, pk: str) -> Response:
         snapshots.delete(self.get_object(), actor=actor_of(request))
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @extend_schema(parameters=[shapes.WhatIfQuerySerializer], responses=shapes.ForecastSerializer)
+    @action(detail=False, methods=["get"], url_path="what-if")
+    def what_if(self, request: Request) -> Response:
+        """What deleting these snapshots together gives back (`?snapshots=a&snapshots=b`, or `?domain=` for all of it).
+
+        Exact as of `scanned_at`, or an estimate; null = not known yet.
+        """
+        query = shapes.WhatIfQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        wanted, domain = query.validated_data.get("snapshots", []), query.validated_data.get("domain")
+        rows = Snapshot.objects.exclude(state=SnapshotState.DELETING)
+        rows = rows.filter(domain=domain) if domain is not None else rows.filter(pk__in=wanted)
+        keys = list(rows.values_list("pk", flat=True))
+        if domain is None and len(keys) < len(set(wanted)):
+            raise InvalidInput("snapshots", "Not all of these snapshots exist.")
+        return Response(shapes.ForecastSerializer(space.what_if(keys).as_dict()).data)
 
     @extend_schema(request=shapes.OverwriteSerializer, responses={202: TaskSerializer})
     @action(detail=True, methods=["post"])

@@ -13,7 +13,8 @@ from django.db.models import Count, Min, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Least
 
 from dataprotection.choices import Mode, OneTimeState
-from dataprotection.models import OneTimeSnapshot, ProtectionDomain, ScheduleRemote, Snapshot
+from dataprotection.models import OneTimeSnapshot, ProtectionDomain, ScheduleRemote
+from dataprotection.services import space
 from replication.choices import Direction
 from replication.models import Replication
 from replication.states import ReplicationState
@@ -54,14 +55,8 @@ def domain_rows(domains: Sequence[ProtectionDomain]) -> list[DomainRow]:
         rows[domain.pk] = DomainRow(domain, domain.entity_total, planned)  # type: ignore[attr-defined]
     _add_sites(rows, keys)
     _add_replications(rows, keys)
-    usage = (
-        Snapshot.objects.filter(domain__in=keys)
-        .values_list("domain")
-        .annotate(known=Count("reclaimable_bytes"), total=Count("pk"), exclusive=Sum("reclaimable_bytes"))
-    )
-    for key, known, total, exclusive in usage.order_by():
-        if key is not None and known == total:
-            rows[key].exclusive_bytes = exclusive
+    for key, exclusive in space.exclusive_of(keys).items():
+        rows[key].exclusive_bytes = exclusive
     return list(rows.values())
 
 

@@ -15,7 +15,7 @@ from django.urls import reverse
 from dataprotection.choices import EntityType, SnapshotState
 from dataprotection.models import ProtectionDomain, Snapshot
 from dataprotection.selectors import recoverability
-from dataprotection.services import images
+from dataprotection.services import images, space
 from dataprotection.services import restore as restore_services
 from dataprotection.services import snapshots as snapshot_services
 from dataprotection.web.manifests import ManifestEntity, entities_of, groups_of
@@ -185,9 +185,8 @@ def delete(request: HttpRequest, uuid: UUID) -> HttpResponse:
         return Done(back_of(snapshot), f"Snapshot {snapshot.display_id} was deleted.")
 
     form = forms.Form(posted(request))
-    return order_page(
-        request, "dataprotection/snapshot_delete.html", form, order, _context(snapshot), again_url=back_of(snapshot)
-    )
+    context = _context(snapshot, forecast=space.forecast([snapshot.pk]))
+    return order_page(request, "dataprotection/snapshot_delete.html", form, order, context, again_url=back_of(snapshot))
 
 
 class RetainForm(forms.Form):

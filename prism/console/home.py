@@ -67,9 +67,15 @@ class Usage:
 
     @property
     def used_per_mille(self) -> int:
-        """Stored of stored + free, 0..1000."""
-        stored, free = self.figures.get("stored_bytes") or 0, self.figures.get("free_bytes") or 0
-        return int(stored * 1000 / (stored + free)) if stored + free else 0
+        """Of the file system, whoever uses it, 0..1000."""
+        whole, free = self.figures.get("capacity_bytes") or 0, self.figures.get("free_bytes") or 0
+        return max(0, int((whole - free) * 1000 / whole)) if whole else 0
+
+    @property
+    def runway_days(self) -> float | None:
+        """Until nothing is free, at the pace of the last hours; None: not shrinking, or not known yet."""
+        seconds = self.figures.get("runway_seconds")
+        return None if seconds is None else float(seconds) / 86_400
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,10 @@ def problem() -> str:
         used, cap = int(front.get("log_used_bytes", 0)), max(1, int(front.get("log_cap_bytes", 1)))
         return f"The engine's store does not follow its front: nothing drains, the log is {100 * used // cap} % full."
     try:
-        error = str(engine().store.call("status").get("last_error", ""))
+        store = engine().store.call("status")
     except StargateError as exc:
         return f"The engine's store does not answer: {exc.message}."
+    if store.get("space") == "full":
+        return ""  # "Storage Is Full" says it, and what to do
+    error = str(store.get("last_error", ""))
     return f"The engine's store keeps failing: {error[:300]}" if error else ""

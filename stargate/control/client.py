@@ -281,6 +281,11 @@ class Engine:
     def reclaimable(self, snapshots: Sequence[str]) -> Json:
         return cast(Json, self.store.call("reclaimable", snapshots=list(snapshots)))
 
+    def exclusive(self, groups: Mapping[str, Sequence[str]]) -> dict[str, int | None]:
+        """Bytes that the snapshots of each group hold together and nobody else; None: not scanned yet."""
+        args = {name: list(group) for name, group in groups.items()}
+        return cast("dict[str, int | None]", self.store.call("exclusive", groups=args))
+
     def what_if(self, snapshots: Sequence[str]) -> Json:
         """What deleting all of these gives back: {"freed_bytes" (None: unknown), "exact", "scanned_at"}."""
         return cast(Json, self.store.call("what_if", 60.0, snapshots=list(snapshots)))

@@ -188,6 +188,11 @@ class OpLog:
         return self._appended.position - self._released
 
     @property
+    def segment_left(self) -> int:
+        """Bytes that still fit into the segment that is being written."""
+        return self._limit - self._appended.position
+
+    @property
     def frozen(self) -> str | None:
         """Why the log takes nothing any more; None: it does."""
         return self._frozen

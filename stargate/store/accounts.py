@@ -101,17 +101,26 @@ class Accounts:
 
     def reclaimable(self, snapshots: Iterable[str]) -> dict[str, int | None]:
         """What deleting only this one gives back, each; None where no scan has met it."""
+        return {s: self.exclusive([s]) for s in snapshots}
+
+    def exclusive(self, snapshots: Collection[str]) -> int | None:
+        """Bytes that these alone hold together; None where no scan has met one of them."""
         last = self._last
-        return {s: last.freed_by([s]) if last is not None and s in last.numbers else None for s in snapshots}
+        if last is None or any(s not in last.numbers for s in snapshots):
+            return None
+        return last.freed_by(snapshots)
 
     def what_if(self, snapshots: Collection[str]) -> WhatIf:
-        """What deleting all of these gives back. Snapshots that are gone count nothing."""
+        """What deleting all of these gives back. Those that went since the scan count nothing; those that nobody has
+        met yet (not drained, or long gone) make it an estimate.
+        """
         last = self._last
         with self._hub.lock:
             present = [s for s in dict.fromkeys(snapshots) if s in self._hub.state.snapshots]
-        if last is not None and all(s in last.numbers for s in present):
+        if last is not None and all(s in last.numbers for s in snapshots):
             return WhatIf(last.freed_by(present), True, last.at)
-        return WhatIf(self._estimate(present), False, self.scanned_at)
+        guess = self._estimate(present) if present or not snapshots else None
+        return WhatIf(guess, False, self.scanned_at)
 
     def _estimate(self, snapshots: Collection[str]) -> int | None:
         """Bytes of chunks that differ, at their place, from the nearest versions before and after that stay."""

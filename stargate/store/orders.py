@@ -220,6 +220,10 @@ class StoreOrders(Orders):
         """Exclusive bytes of each snapshot as of the last scan; null where no scan has seen it yet."""
         return dict(self._accounts.reclaimable(islice(snapshots, RANGES_MAX)))
 
+    def do_exclusive(self, groups: dict[str, list[str]]) -> Json:
+        """Bytes that the snapshots of each group hold together and nobody else, as of the last scan, or null."""
+        return {name: self._accounts.exclusive(group) for name, group in islice(groups.items(), RANGES_MAX)}
+
     def do_what_if(self, snapshots: Sequence[str]) -> Json:
         """What deleting all of these gives back: {freed_bytes or null, exact, scanned_at}."""
         return asdict(self._accounts.what_if(list(islice(snapshots, RANGES_MAX))))

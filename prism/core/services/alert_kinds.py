@@ -126,4 +126,16 @@ KINDS: dict[str, AlertKind] = {
         "The block engine is stopped, frozen after a failed write, or damaged.",
         "Look at the log of stargate; frozen disks are read-only until it is restarted.",
     ),
+    "storage_nearly_full": AlertKind(
+        "Storage Is Nearly Full",
+        _W,
+        "Less than 10 % (at most 20 GiB) of the file system under the block engine are free.",
+        "Delete snapshots (their dialog says what that gives back) or disks, shorten retentions, or add space.",
+    ),
+    "storage_full": AlertKind(
+        "Storage Is Full",
+        _C,
+        "Less than 5 % (at most 8 GiB) of the file system under the block engine are free, or a write found no space.",
+        "Delete snapshots or disks: that works on a full disk too. Or add space. Nothing needs a restart afterwards.",
+    ),
 }
