@@ -12,6 +12,7 @@ store -> front   welcome {n, ops}           what the front lacks since its n, or
 known
                  op {op}                    every store op, numbered
                  seal {}                    the hot tier is full: seal the open epochs so that they can be folded
+                 log_damaged {position, reason}   the chain of the log is lost there: nothing behind it can be drained
                  space {full}               nothing can be drained for lack of space, told every second; or it can again
 
 The store frees nothing (hot regions, deleted extents) that a front may still read: only acks and the `applied` of a

@@ -19,10 +19,12 @@ from stargate.clock import Clock, SystemClock
 from stargate.content import EpochContent
 from stargate.errors import DamagedData, LogFull, NoSpace, StargateError
 from stargate.extents.format import DamagedExtent
+from stargate.front.damage import Damage
 from stargate.front.departures import Departures
 from stargate.front.layers import POSITION_SHIFT, Kind, Layer, Layers, Piece, place_run, plan
 from stargate.fs.disk import Buffer
 from stargate.nbd.exports import HOLD
+from stargate.oplog.damage import DamagedLog
 from stargate.oplog.format import WRITE, ZERO, Append, Appended
 from stargate.oplog.log import OpLog
 from stargate.space import Gauge, Level
@@ -199,6 +201,10 @@ class FrontEngine:
         self.sync = SyncThread(oplog, self.wake_fd)
         self.pacer = Pacer(oplog, self.clock)
         self.last_write_at: dict[str, float] = {}
+        self.damage: Damage | None = None
+        """The log lost a part: everything is read-only."""
+        if isinstance(oplog, DamagedLog):
+            self.damage = Damage(oplog.appended.position, oplog.damage.message, heads_lost=True)
         self.on_damage: Callable[[bytes], None] = lambda digest: None
         """Told the names of damaged chunks and nodes that reads met."""
         self._reported: dict[bytes, float] = {}
@@ -284,6 +290,8 @@ class FrontEngine:
         from stargate.front.ops import control_record  # the encoding lives with the op builders
 
         self.commit()
+        if self.damage is not None:
+            raise self.damage.error()
         self.log.append([control_record(op) for op in ops])
         position = self.log.appended.position
         for op in ops:

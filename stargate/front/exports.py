@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from stargate.catalog.state import VDisk
 from stargate.content import SHARD_BITS
 from stargate.errors import ExportDown, NotFound, ReadOnly, StargateError
+from stargate.front.damage import LostHead
 from stargate.front.engine import ZEROS, FrontEngine
 from stargate.front.layers import Kind, Layer, plan
 from stargate.fs.disk import Buffer
@@ -129,7 +130,7 @@ class DiskExport(VersionExport):
 
     @property
     def read_only(self) -> bool:
-        return self._read_only
+        return self._read_only or self._engine.damage is not None
 
     def layer(self) -> Layer:
         if self._disk.generation != self._generation:
@@ -139,10 +140,16 @@ class DiskExport(VersionExport):
     def pace(self) -> float:
         return self._engine.pacer.delay()
 
-    def write(self, offset: int, data: memoryview) -> None:
-        layer = self.layer()
+    def _check_writable(self) -> None:
+        if self._engine.damage is not None:
+            raise self._engine.damage.error()
         if self._read_only:
             raise ReadOnly(f"{self.name} is read-only")
+
+    def write(self, offset: int, data: memoryview) -> None:
+        layer = self.layer()
+        if self.read_only:
+            self._check_writable()
         if (offset | len(data)) & (BLOCK_BYTES - 1):
             self._write_unaligned(layer, offset, data)
         else:
@@ -165,8 +172,8 @@ class DiskExport(VersionExport):
 
     def zero(self, offset: int, length: int, punch: bool) -> None:
         layer = self.layer()
-        if self._read_only:
-            raise ReadOnly(f"{self.name} is read-only")
+        if self.read_only:
+            self._check_writable()
         end = offset + length
         first = -(-offset // BLOCK_BYTES)
         # behind the disk's end (which may have moved since this client came) nothing can be lost
@@ -210,6 +217,9 @@ class FrontExports:
     def _disk(self, disk: VDisk) -> Export:
         if disk.role == "down" or disk.vdisk in self._held:
             raise ExportDown(f"{disk.export_name} is down: {disk.reason or 'an order is at work on it'}")
+        damage = self._engine.damage
+        if damage is not None and damage.heads_lost:
+            return LostHead(disk, damage)
         return DiskExport(self._engine, disk, read_only=disk.role != "active" or self.gate_of(disk)[0] != "open")
 
     def _snapshot(self, name: str) -> Export:
@@ -253,7 +263,7 @@ class FrontExports:
         return self._engine.sync.error
 
     def opened(self, conn: ConnInfo, export: Export) -> None:
-        vdisk = export.vdisk if isinstance(export, DiskExport) else None
+        vdisk = export.vdisk if isinstance(export, DiskExport | LostHead) else None
         self._open[conn.number] = _Open(conn, vdisk, export.read_only)
 
     def closed(self, conn: ConnInfo) -> None:

@@ -14,12 +14,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 
 from stargate.catalog.state import BatchRef, Op
 from stargate.content import ZERO, EpochContent
 from stargate.errors import DamagedData, StargateError, Unavailable
 from stargate.front import ops
+from stargate.front.damage import Damage
 from stargate.front.engine import FrontEngine
 from stargate.front.layers import HOT_BIT, POSITION_SHIFT
 from stargate.hot.format import HotTable
@@ -115,6 +117,8 @@ class StoreLink:
                 self._take(message["op"])
             elif kind == "seal":
                 self._call_soon(self._seal_all)
+            elif kind == "log_damaged":
+                self._call_soon(partial(self._log_damaged, message["position"], message["reason"]))
             elif kind == "space":
                 self._call_soon(self._storage_full if message["full"] else self._storage_good)
             else:
@@ -151,6 +155,12 @@ class StoreLink:
         if line is not None:
             with suppress(Unavailable):
                 line.send("damaged", extent=digest.hex())
+
+    def _log_damaged(self, position: int, reason: str) -> None:
+        """What comes now could not be recovered after the next start: take no more, and go on reading from the maps."""
+        if self._engine.damage is None:
+            self._engine.damage = Damage(position, reason, heads_lost=False)
+            log.critical("%s", self._engine.damage.message)
 
     def drain_to(self, position: int) -> None:
         line = self._line

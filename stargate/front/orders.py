@@ -102,6 +102,7 @@ class FrontOrders(Orders):
             "durable": engine.log.durable.position,
             "covered": engine.state.covered.position,
             "frozen": engine.sync.error is not None,
+            "damaged": engine.damage.shown() if engine.damage is not None else None,
             "vdisks": len(engine.state.vdisks),
             "snapshots": len(engine.state.snapshots),
             **self._facts(),
@@ -110,6 +111,8 @@ class FrontOrders(Orders):
     def do_claim_term(self, term: int) -> Json:
         def order() -> Result:
             self._check_term(term)
+            if self._engine.damage is not None:  # of all orders this one is needed to go on sending snapshots
+                self._engine.state.term = term
             if term == self._engine.state.term:
                 return {"term": term}, self._engine.log.appended.position
             return {"term": term}, self._append({"op": "term", "term": term})
@@ -134,12 +137,18 @@ class FrontOrders(Orders):
             "size_bytes": disk.size_bytes,
             "generation": disk.generation,
             "role": disk.role,
-            "reason": disk.reason or reason,
+            "reason": self._damaged() or disk.reason or reason,
             "gate": gate,
             "gated": disk.gated,
             "export_name": disk.export_name,
             "connections": self._exports.connections(disk.vdisk),
         }
+
+    def _damaged(self) -> str:
+        damage = self._engine.damage
+        if damage is None:
+            return ""
+        return "read-only: the log is damaged" + (", last content unknown" if damage.heads_lost else "")
 
     def do_vdisk_create(
         self, vdisk: str, size_bytes: int, export_name: str, role: str, source: Json | None, term: int | None

@@ -9,19 +9,24 @@ from collections.abc import Callable, Iterable, Mapping
 
 from stargate.catalog.log import read_catalog
 from stargate.catalog.state import BatchRef, State, VDisk
-from stargate.errors import DamagedData
-from stargate.front.engine import FrontEngine
+from stargate.errors import DamagedData, LogDamaged
+from stargate.front.engine import FrontEngine, RangeReader
 from stargate.front.layers import HOT_BIT, POSITION_SHIFT, Layers
 from stargate.front.ops import op_of
 from stargate.fs.disk import Disk
 from stargate.hot.format import HotTable
-from stargate.oplog.format import CONTROL, WRITE, ZERO, LogBatch, LogMark, first_mark
+from stargate.oplog.damage import DamagedLog
+from stargate.oplog.format import CONTROL, WRITE, ZERO, LogBatch, LogMark, damaged, first_mark
 from stargate.oplog.log import OpLog
+from stargate.oplog.reader import LogReader
 from stargate.oplog.skim import Run, by_disk
 from stargate.oplog.slots import load_superblock
 from stargate.units import BLOCK_BYTES
 
 log = logging.getLogger(__name__)
+
+NEXT_LOG = "oplog-next"
+"""Where `accept-loss` makes a new log before it takes the place of the damaged one."""
 
 
 def load_state(disk: Disk) -> State:
@@ -34,19 +39,36 @@ def load_state(disk: Disk) -> State:
 
 
 def open_log(disk: Disk, state: State, *, segment_bytes: int, cap_bytes: int) -> OpLog:
-    """The log of this catalog, created at the very first start. Raises LogDamaged, DamagedData."""
+    """The log of this catalog, created at the very first start; one that lost a part below a durable position is a
+    `DamagedLog`. Raises DamagedData for a log of another catalog, or while an order of `accept-loss` is half done.
+    """
+    if disk.exists(f"{NEXT_LOG}/superblock"):
+        raise DamagedData("`python -m stargate accept-loss` was cut off in its work; order it again")
+    try:
+        return _open_whole(disk, state, segment_bytes, cap_bytes)
+    except LogDamaged as exc:
+        log.critical("%s", exc.message)
+        log_id = bytes.fromhex(state.log_id) if state.log_id else bytes(16)
+        covered = LogMark(*state.covered) if state.covered.position else None
+        return DamagedLog.open_damaged(disk, "oplog", log_id=log_id, covered=covered, damage=exc)
+
+
+def _open_whole(disk: Disk, state: State, segment_bytes: int, cap_bytes: int) -> OpLog:
+    """Raises LogDamaged, DamagedData."""
     if not OpLog.exists(disk, "oplog"):
         if state.log_id:
-            raise DamagedData(
-                "the log is gone: the catalog expects it under oplog/; bring the folder back or restore from the peer"
-            )
+            raise damaged(state.covered.position, "the log is gone, the catalog expects it under oplog/")
         OpLog.create(disk, "oplog", log_id=uuid.uuid4().bytes, segment_bytes=segment_bytes, cap_bytes=cap_bytes).close()
     log_id = load_superblock(disk, "oplog")[0].log_id
-    covered = LogMark(*state.covered) if state.covered.position else first_mark(log_id)
-    oplog = OpLog.open(disk, "oplog", covered=covered)
-    if state.log_id and state.log_id != oplog.log_id.hex():
+    if state.log_id and state.log_id != log_id.hex():
         raise DamagedData("log and catalog belong to different data folders; do not mix copies")
-    return oplog
+    covered = LogMark(*state.covered) if state.covered.position else first_mark(log_id)
+    return OpLog.open(disk, "oplog", covered=covered)
+
+
+def log_reader(disk: Disk, oplog: OpLog) -> RangeReader:
+    """What reads the log's payloads."""
+    return oplog if isinstance(oplog, DamagedLog) else LogReader(disk, "oplog")
 
 
 def load_contents(state: State, layers: Layers, read_table: Callable[[BatchRef], HotTable]) -> None:

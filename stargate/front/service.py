@@ -27,7 +27,7 @@ from stargate.front.exports import FrontExports
 from stargate.front.layers import Layers
 from stargate.front.link import StoreLink
 from stargate.front.orders import FrontOrders
-from stargate.front.recovery import load_contents, load_state, open_log, replay
+from stargate.front.recovery import load_contents, load_state, log_reader, open_log, replay
 from stargate.fs.disk import OsDisk
 from stargate.hot.format import HotTable
 from stargate.hot.regions import HotReader, read_batch_table
@@ -35,7 +35,6 @@ from stargate.nbd.authority import Authority
 from stargate.nbd.listen import is_routable, names_of
 from stargate.nbd.server import NbdServer
 from stargate.nbd.tls import TlsPolicy
-from stargate.oplog.reader import LogReader
 from stargate.space import Gauge
 from stargate.units import GiB, MiB
 
@@ -113,11 +112,16 @@ class FrontProcess:
         layers = Layers(state, lambda root: TreeReader(self._extents, root))
         load_contents(state, layers, self._read_table)
         engine = FrontEngine(
-            oplog, state, layers, log_reader=LogReader(self._disk, "oplog"), hot_reader=self._hot, chunks=self._extents
+            oplog,
+            state,
+            layers,
+            log_reader=log_reader(self._disk, oplog),
+            hot_reader=self._hot,
+            chunks=self._extents,
         )
         engine.gauge = Gauge(self._disk, engine.clock)
         replay(engine, oplog.replayed())
-        if not state.log_id:
+        if not state.log_id and engine.damage is None:
             engine.append_ops([{"op": "log_created", "log_id": oplog.log_id.hex()}])
         return engine
 

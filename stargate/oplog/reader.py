@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from crc32c import crc32c
 
+from stargate.checksum import block_crcs
 from stargate.errors import DamagedData, Unavailable
 from stargate.fs.disk import Disk, File
 from stargate.oplog.format import (
@@ -43,8 +44,7 @@ def blocks_hold(data: bytes, crcs: Sequence[int]) -> bool:
         return crc32c(data) == crcs[0]
     if len(data) != len(crcs) * BLOCK_BYTES:
         return False
-    view = memoryview(data)
-    return [crc32c(view[at : at + BLOCK_BYTES]) for at in range(0, len(data), BLOCK_BYTES)] == list(crcs)
+    return block_crcs(data) == tuple(crcs)
 
 
 def read_batch_header(info: Superblock, file: File, index: int, offset: int) -> tuple[BatchHeader, bytes] | None:
@@ -130,21 +130,22 @@ class Cursor:
         return batch
 
     def _enter_next(self, file: File, offset: int) -> bool:
-        """Step over the footer into the segment that continues this one.
+        """Step into the segment that continues this one; False when there is none.
 
-        False when there is no footer, or no such segment.
+        Its header names the end of what came before, so a footer that was lost is no loss.
         """
         footer = parse_footer(file.pread(FOOTER.size, offset), 0, self._info.log_id, self.index)
-        if footer is None or (footer.position, footer.seq, footer.previous_crc) != self.mark:
+        if footer is not None and (footer.position, footer.seq, footer.previous_crc) != self.mark:
             return False
-        if footer.incarnation < self.incarnation:
+        incarnation = self.incarnation if footer is None else footer.incarnation
+        if incarnation < self.incarnation:
             return False
         following = self._lookup(self.index + 1)
         if following is None or following.header is None or following.header.previous != self.mark:
             return False
         self.index += 1
         self.slot = following
-        self.incarnation = max(footer.incarnation, following.header.incarnation)
+        self.incarnation = max(incarnation, following.header.incarnation)
         self.mark = self.mark._replace(position=self.index * self._info.segment_bytes + SEGMENT_HEADER_BYTES)
         return True
 

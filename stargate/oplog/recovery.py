@@ -52,36 +52,42 @@ def recover(info: Superblock, slots: Sequence[Slot], covered: LogMark, known_dur
     first = covered.position // info.segment_bytes
     later = [slot.header for slot in slots if slot.header is not None and slot.header.segment_index > first]
     proven = max([covered.position, known_durable, *(h.previous.position for h in later)])
-    cursor = Cursor(info, by_index.get, covered, verify_above=proven)
-    walk = Skimmer(info, cursor, proven)
-    walk.run()
-    durable, last = walk.durable, cursor.slot
-    if last is None:
-        raise damaged(covered.position, "the segment that the catalog continues from is missing")
-    rest = list(_units(info, last.file, cursor.index, cursor.mark.position - cursor.index * info.segment_bytes))
-    _refuse_damage(info, cursor, slots, [durable, *(unit.durable for unit in rest)])
+    while True:
+        cursor = Cursor(info, by_index.get, covered, verify_above=proven)
+        walk = Skimmer(info, cursor, proven)
+        walk.run()
+        last = cursor.slot
+        if last is None:
+            raise damaged(covered.position, "the segment that the catalog continues from is missing")
+        rest = list(_units(info, last.file, cursor.index, cursor.mark.position - cursor.index * info.segment_bytes))
+        known = max(_proofs(info, cursor, slots, [walk.durable, *(unit.durable for unit in rest)]))
+        if known <= cursor.mark.position:
+            break
+        if known <= proven:
+            raise damaged(cursor.mark.position, f"position {known} is known to be durable")
+        proven = known  # what lies below was durable: a payload that fails there is not torn, its reader is told
     seen = [*(h.incarnation for h in later), *(unit.incarnation for unit in rest)]
     return Recovered(
         cursor.mark,
         last,
-        max(durable, cursor.index * info.segment_bytes + SEGMENT_HEADER_BYTES),
+        max(walk.durable, cursor.index * info.segment_bytes + SEGMENT_HEADER_BYTES),
         max([info.incarnation, cursor.incarnation, *seen]),
         walk.parts,
     )
 
 
-def _refuse_damage(info: Superblock, cursor: Cursor, slots: Sequence[Slot], proofs: list[int]) -> None:
-    """Raise LogDamaged when anything on disk proves that the log once reached durably beyond where the walk stopped."""
-    stop = cursor.mark.position
+def _proofs(info: Superblock, cursor: Cursor, slots: Sequence[Slot], proofs: list[int]) -> list[int]:
+    """`proofs` with the durable positions that other slots know of. Raises LogDamaged when a later segment exists."""
     following = cursor.index + 1
     for slot in slots:
         if slot.header is not None and slot.header.segment_index >= following:
-            raise damaged(stop, f"segment {slot.header.segment_index} exists, so all before it was durable")
+            raise damaged(
+                cursor.mark.position, f"segment {slot.header.segment_index} exists, so all before it was durable"
+            )
         # A slot that lost its header but holds the next segment's first batch speaks too.
         if read_batch_header(info, slot.file, following, SEGMENT_HEADER_BYTES) is not None:
             proofs += [unit.durable for unit in _units(info, slot.file, following, SEGMENT_HEADER_BYTES)]
-    if max(proofs) > stop:
-        raise damaged(stop, f"position {max(proofs)} is known to be durable")
+    return proofs
 
 
 class _Unit(NamedTuple):

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 from stargate.catalog.state import Epoch
-from stargate.errors import DamagedData, LogFrozen, NoSpace, StaleToken, StargateError, Unavailable
+from stargate.errors import DamagedData, LogDamaged, LogFrozen, NoSpace, StaleToken, StargateError, Unavailable
 from stargate.extents.format import DamagedExtent, StoreFrozen
 from stargate.extents.store import ExtentStore
 from stargate.fs.disk import Disk
@@ -27,6 +27,7 @@ from stargate.oplog.reader import LogReader
 from stargate.store.drain import Drainer, collect
 from stargate.store.fold import Folder, content_of
 from stargate.store.hub import CatalogHub
+from stargate.store.logdamage import LogWatch, before_damage
 from stargate.store.space import Space
 from stargate.units import GiB
 
@@ -67,6 +68,7 @@ class Worker:
         self._waiters = 0
         self._stopping = False
         self._seal_asked_at = -1
+        self.log_watch = LogWatch(hub)
         self.last_error = ""
         self.space: Space | None = None
         """Says when there is room for bulk work; None: always."""
@@ -230,7 +232,7 @@ class Worker:
             self._drainer = Drainer(self._reader, self._extents, self._hot)
         covered = self._covered()
         backlog = self._durable - covered.position
-        if backlog <= 0:
+        if backlog <= 0 or self.log_watch.rests(covered.position):
             return False
         if backlog < self._cap_bytes * DRAIN_FROM_FRACTION and self._calm(covered.position):
             durable = self._durable
@@ -247,18 +249,21 @@ class Worker:
         assert self._drainer is not None
         self._admit()
         with self._extents.hold():
-            window = collect(
-                self._hub.state, covered, self._reader.batches(covered, self._durable), copying=self._hub.lock
-            )
+            batches = before_damage(self._reader.batches(covered, self._durable))
+            try:
+                window = collect(self._hub.state, covered, batches, copying=self._hub.lock)
+            except LogDamaged as exc:
+                self.log_watch.failed(covered.position, exc)
+                raise
             if window.mark.position <= covered.position:
                 return False
             try:
-                batches = self._drainer.write(window, covered)
+                written = self._drainer.write(window, covered)
                 with self._hub.lock:
                     if self._covered() != covered:
                         return False
                     self._hub.commit(
-                        {"op": "drained", "covered": list(window.mark), "log_ops": window.log_ops, "batches": batches}
+                        {"op": "drained", "covered": list(window.mark), "log_ops": window.log_ops, "batches": written}
                     )
                     self._drop_epochs()
             except NoSpace:

@@ -29,11 +29,10 @@ from stargate.front.exports import FrontExports
 from stargate.front.layers import Layers
 from stargate.front.link import StoreLink
 from stargate.front.orders import FrontOrders
-from stargate.front.recovery import load_contents, load_state, open_log, replay
+from stargate.front.recovery import load_contents, load_state, log_reader, open_log, replay
 from stargate.fs.memdisk import MemDisk, Op
 from stargate.hot.format import HotTable
 from stargate.hot.regions import HotReader, read_batch_table
-from stargate.oplog.reader import LogReader
 from stargate.store.grants import CatalogGrants
 from stargate.store.hub import CatalogHub
 from stargate.store.sweep import Sweeper
@@ -161,13 +160,13 @@ class Site:
             oplog,
             state,
             layers,
-            log_reader=LogReader(self.disk, "oplog"),
+            log_reader=log_reader(self.disk, oplog),
             hot_reader=HotReader(self.disk, "hot"),
             chunks=extents,
             clock=self.clock,
         )
         replay(engine, oplog.replayed())
-        if not state.log_id:
+        if not state.log_id and engine.damage is None:
             engine.append_ops([{"op": "log_created", "log_id": oplog.log_id.hex()}])
         exports = FrontExports(engine)
 
@@ -236,6 +235,8 @@ class Site:
                     assert not message.get("restart")
                 for op in message.get("ops", []) + ([message["op"]] if "op" in message else []):
                     front.link._take(op)
+                if message["t"] == "log_damaged":
+                    front.link._log_damaged(message["position"], message["reason"])
                 if message["t"] == "seal":
                     front.link._seal_all()
             if store.line.messages:

@@ -13,6 +13,7 @@ import pytest
 from stargate.errors import LogDamaged, LogFrozen, LogFull, NoSpace, StargateError
 from stargate.fs.memdisk import MemDisk
 from stargate.oplog import LogMark, OpLog
+from stargate.oplog.reader import LogReader
 from tests.oplog.oplog_kit import FIRST, SEGMENT_BYTES, Seen, as_seen, make_log, random_items, read_back, write
 
 ROUNDS = int(os.environ.get("PRISM_TEST_ROUNDS", "150"))
@@ -246,11 +247,25 @@ def test_it_finds_damage_below_a_later_batch_without_being_told() -> None:
     disk, _ = _three_segments()
     last = list(OpLog.open(disk.crash(Random(0)), "oplog", covered=FIRST).recovered)[-4]
     index, offset = divmod(last.position, SEGMENT_BYTES)
-    for at in (0, 70, 200):
+    for at in (0, 70):
         hurt = disk.crash(Random(0))
         hurt.flip(f"oplog/slot-{index:04d}", offset + at)
         with pytest.raises(LogDamaged):
             OpLog.open(hurt, "oplog", covered=FIRST)
+
+
+def test_a_payload_that_rots_below_a_durable_position_costs_its_block_and_not_the_log() -> None:
+    """Only a later batch knows that it was durable: it is neither cut off as torn nor taken for a lost chain."""
+    disk, _ = _three_segments()
+    whole = list(OpLog.open(disk.crash(Random(0)), "oplog", covered=FIRST).recovered)
+    record = whole[-4].records[0]
+    index, offset = divmod(record.position, SEGMENT_BYTES)
+    disk.flip(f"oplog/slot-{index:04d}", offset + 100)
+    log = OpLog.open(disk, "oplog", covered=FIRST)
+    assert {batch.mark for batch in log.recovered} >= {batch.mark for batch in whole}
+    log.append([write(1, 1)])
+    with pytest.raises(LogDamaged):
+        LogReader(disk, "oplog").read(record.position, record.length, record.crcs)
 
 
 @pytest.mark.parametrize("slot", [0, 1])
@@ -302,8 +317,7 @@ def test_it_never_accepts_what_a_torn_tail_left_behind() -> None:
     assert [batch[0].offset // 4096 for batch in found] == [0, 1, 9]
 
 
-def test_it_refuses_a_lost_footer_when_the_next_segment_exists() -> None:
-    """No batch says so: only the header of the next segment proves that the footer was durable."""
+def test_a_lost_footer_is_no_loss_when_the_next_segment_names_its_end() -> None:
     disk = MemDisk()
     log = make_log(disk)
     log.append([write(0, 0, 5)])
@@ -311,8 +325,9 @@ def test_it_refuses_a_lost_footer_when_the_next_segment_exists() -> None:
     log.append([write(1, 1, 5)])
     log.close()
     disk.flip("oplog/slot-0000", footer_at + 1)
-    with pytest.raises(LogDamaged):
-        OpLog.open(disk, "oplog", covered=FIRST)
+    log, found = _reopen(disk, FIRST)
+    assert [batch[0].offset // 4096 for batch in found] == [0, 1]
+    assert len(list(LogReader(disk, "oplog").batches(FIRST, log.sync()))) == 2
 
 
 def test_it_does_not_accept_a_batch_that_follows_another_one() -> None:
