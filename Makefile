@@ -19,7 +19,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-.PHONY: help up down status reset password venv venv-dev test lint bench storm stun fuzz conformance pictures fresh lock clean
+.PHONY: help up down status reset password venv venv-dev test lint bench sim storm stun fuzz conformance pictures fresh lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -85,6 +85,9 @@ fuzz: venv-dev ## hostile messages on the NBD and the peer port of a real engine
 conformance: venv-dev ## NBD with foreign clients, TLS, and a QEMU guest that lives through kills of the engine (ROWS=N1,guest COUNT=n SEED=n)
 	@.ci/system-packages qemu-system-x86
 	@exec $(BIN)/python -m tests.conformance --count $(or $(COUNT),1) $(if $(SEED),--seed $(SEED)) $(if $(ROWS),--rows "$(ROWS)")
+
+sim: venv-dev ## two simulated sites under power cuts, bad disks and bad links: SEEDS=2000, or SEED=n to replay one
+	@exec $(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000))
 
 pictures: venv-dev ## take a picture of every page and dialog, light and dark, wide and narrow (OUT=folder)
 	@exec $(BIN)/python -m tests.browser.pictures $(if $(OUT),--out "$(OUT)") $(if $(DOCS),--docs "$(DOCS)")

@@ -39,6 +39,7 @@ def running(world: World, site: SimSite) -> None:
 
 
 def _settle_on(world: World, site: SimSite, states: Sequence[Model]) -> None:
+    site.guests.unsure = False
     found = _match(world, site, states)
     if found in states:
         site.guests.states = [found]

@@ -129,14 +129,24 @@ def world_turn(world: World, site: SimSite) -> bool:
         site.settle()
     if site.front is None or site.store is None or site.restarts:
         return False
-    worker, log = site.store.worker, site.front.engine.log
-    if log.durable.position > worker._covered().position and not site.busy("drain") and not world.rotten:
+    if _undrained(site) and not site.busy("drain") and not world.rotten:
         site.task("drain", site.drain)
         busy = True
     if next(site.store.hub.state.foldable(), None) is not None and not site.busy("fold") and not world.rotten:
         site.task("fold", site.fold)
         busy = True
     return busy or site.store.hub.state.n != before
+
+
+def _undrained(site: SimSite) -> bool:
+    """Whether a batch waits. (A durable position alone may be the step into a fresh segment.)"""
+    assert site.front is not None
+    assert site.store is not None
+    worker, durable = site.store.worker, site.front.engine.log.durable.position
+    if worker._reader is None:
+        return durable > 0
+    covered = worker._covered()
+    return durable > covered.position and next(worker._reader.batches(covered, durable), None) is not None
 
 
 def _send_all(world: World) -> None:

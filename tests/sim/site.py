@@ -145,12 +145,13 @@ class SimSite(Site):
         """Bytes of its log or catalog changed by themselves."""
 
     def calm(self) -> None:
-        """Before a start: the disk does what it is told again."""
+        """Before a start: the disk does what it is told again. A half that runs on may know of errors still."""
         disk = self.disk
         assert isinstance(disk, SimDisk)
         disk.fail_at = disk.fail_fsync = 0
         disk.capacity_bytes = None
-        disk.excused = disk.failed = False
+        disk.failed = False
+        disk.excused = disk.excused and (self.front is not None or self.store is not None)
         self.restarts = 0
         self.store_failed = False
 
@@ -191,6 +192,9 @@ class SimSite(Site):
     def kill_store(self) -> None:
         if self.store is not None:
             self.baton.kill(self)
+        for stream in self.streams:
+            stream.close()
+        self.streams.clear()
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -201,7 +205,6 @@ class SimSite(Site):
     def power_cut(self) -> None:
         for stream in self.streams:
             silence(stream)
-        self.streams.clear()
         super().power_cut()
 
     # -- tasks --------------------------------------------------------------------------------------------------------

@@ -188,7 +188,10 @@ class World:
             site.kill_front()
         if store:
             site.kill_store()
-        self._come_up(site, oracle.after_power_cut if unsure else oracle.after_kill)
+        if site.front is not None:
+            self._come_up(site, oracle.running)  # which makes nothing durable
+        else:
+            self._come_up(site, oracle.after_power_cut if unsure else oracle.after_kill)
 
     def _come_up(self, site: SimSite, check: Callable[[World, SimSite], None]) -> None:
         site.calm()
@@ -207,8 +210,10 @@ class World:
                 raise Violation(f"{site.address} does not start: {exc!r}") from exc
             self.lose(site)
             return
-        site.guests.unsure = False
-        check(self, site)
+        try:
+            check(self, site)
+        except PowerCut:
+            self.crash(site)
 
     def _activate(self, site: SimSite) -> None:
         """The power went between a fence and the activation after it."""
