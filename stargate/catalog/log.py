@@ -10,7 +10,7 @@ import logging
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from errno import EIO, ENOSPC
+from errno import EIO
 from typing import Any
 
 from stargate.catalog.format import (
@@ -231,10 +231,9 @@ class CatalogLog:
         if self._poison is not None:
             raise LogFrozen("the catalog takes nothing more until the store restarts: " + self._poison)
 
-    def _poisoned(self, exc: OSError) -> LogFrozen | NoSpace:
+    def _poisoned(self, exc: OSError) -> LogFrozen:
+        """Nobody knows what is stored: never NoSpace, for after that what the op names may be written over."""
         self._poison = str(exc)
-        if exc.errno == ENOSPC:
-            return NoSpace("the disk is full: the catalog cannot be written; free space, then restart the store")
         return LogFrozen(f"the catalog cannot be written ({exc}); check the disk, then restart the store")
 
     def close(self) -> None:

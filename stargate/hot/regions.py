@@ -222,7 +222,7 @@ class HotWriter:
         a full disk would leave another piece of a window behind.
         """
         with self._guard:
-            for region in self._window:
+            for region in self._window.intersection(self._ends):  # one that could not be begun is free already
                 self._ends[region] = self._before.get(region, REGION_HEADER_BYTES)
         self._unsynced.clear()
 
