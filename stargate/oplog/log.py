@@ -27,7 +27,6 @@ from stargate.oplog.format import (
     SEGMENT_BYTES_MAX,
     SEGMENT_BYTES_MIN,
     SEGMENT_HEADER_BYTES,
-    SUPERBLOCK_SLOT_BYTES,
     VERSION,
     Append,
     Appended,
@@ -42,6 +41,7 @@ from stargate.oplog.format import (
     pack_segment,
     segment_seed,
 )
+from stargate.oplog.note import DurableNote
 from stargate.oplog.reader import Cursor
 from stargate.oplog.recovery import Recovered, recover
 from stargate.oplog.skim import Run
@@ -49,6 +49,7 @@ from stargate.oplog.slots import (
     Slot,
     SlotPool,
     fill_zeros,
+    has_superblock,
     load_superblock,
     open_slots,
     slot_numbers,
@@ -71,6 +72,7 @@ class OpLog:
         self, disk: Disk, path: str, lock: File, info: Superblock, slots: list[Slot], found: Recovered, start: LogMark
     ) -> None:
         self._lock_file = lock
+        self._note = DurableNote(disk, path, info.log_id)
         self._sync_lock = Lock()
         self._frozen: str | None = None
         self.info = info
@@ -110,7 +112,7 @@ class OpLog:
         """
         if len(log_id) != 16 or not SEGMENT_BYTES_MIN <= segment_bytes <= min(SEGMENT_BYTES_MAX, cap_bytes):
             raise InvalidArgument("a log needs an id of 16 bytes and segments of 16 KiB to 1 GiB, at most its cap")
-        if disk.exists(superblock_path(path)) and _has_superblock(disk, path):
+        if disk.exists(superblock_path(path)) and has_superblock(disk, path):
             raise AlreadyExists(f"there is a log in {path}")
         disk.mkdir(path)
         info = Superblock(log_id, segment_bytes, cap_bytes, 0)
@@ -143,7 +145,7 @@ class OpLog:
         try:
             info, copy = load_superblock(disk, path)
             slots = open_slots(disk, path, info)
-            found = recover(info, slots, covered, known_durable)
+            found = recover(info, slots, covered, max(known_durable, DurableNote(disk, path, info.log_id).read()))
             info = info._replace(incarnation=found.incarnation + 1)
             try:
                 _settle(info, found)
@@ -161,7 +163,7 @@ class OpLog:
     @staticmethod
     def exists(disk: Disk, path: str) -> bool:
         """False also for a log whose creation a crash cut off."""
-        return disk.exists(superblock_path(path)) and _has_superblock(disk, path)
+        return disk.exists(superblock_path(path)) and has_superblock(disk, path)
 
     def close(self) -> None:
         """Close the files; says nothing about durability. The object is of no use afterwards."""
@@ -170,6 +172,7 @@ class OpLog:
             for slot in self._segments.values():
                 slot.file.close()
             self._pool.close()
+            self._note.close()
             self._lock_file.close()
 
     # -- state
@@ -341,6 +344,7 @@ class OpLog:
                 except OSError as exc:
                     raise self._freeze("fdatasync", exc) from exc
                 self._durable = mark
+                self._note.write(mark.position)
             return mark.position
 
     def prepare(self) -> None:
@@ -360,15 +364,6 @@ class OpLog:
         self._released = max(self._released, up_to)
         for index in [known for known in self._segments if known < self._released // self._segment_bytes]:
             self._pool.give(self._segments.pop(index))
-
-
-def _has_superblock(disk: Disk, path: str) -> bool:
-    """False for an empty or half-written first superblock: the log was never handed out."""
-    file = disk.open(superblock_path(path), read_only=True)
-    try:
-        return any(file.pread(2 * SUPERBLOCK_SLOT_BYTES, 0))
-    finally:
-        file.close()
 
 
 def _refuse_orphans(disk: Disk, path: str) -> None:

@@ -102,6 +102,15 @@ def fill_zeros(file: File, size: int) -> None:
     file.fdatasync()
 
 
+def has_superblock(disk: Disk, path: str) -> bool:
+    """False for an empty or half-written first superblock: the log was never handed out."""
+    file = disk.open(superblock_path(path), read_only=True)
+    try:
+        return any(file.pread(2 * SUPERBLOCK_SLOT_BYTES, 0))
+    finally:
+        file.close()
+
+
 class SlotPool:
     """Slots that may take the next segment. `prepare` (any thread) and `take` (writer) exclude each other."""
 

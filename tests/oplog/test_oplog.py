@@ -231,9 +231,28 @@ def test_it_lists_only_what_it_recovered_when_it_went_on_meanwhile() -> None:
     second = log.appended.position // SEGMENT_BYTES
     log.close()
     disk.flip(f"oplog/slot-{second:04d}", 4096)
+    disk.unlink("oplog/durable")  # as if the last batch had never been synced
     again = OpLog.open(disk, "oplog", covered=FIRST)
     again.append([write(2, 2)])
     assert [batch.seq for batch in again.recovered] == [1]
+
+
+def test_the_last_durable_batch_is_missed_when_it_rots_or_is_cut_off() -> None:
+    disk = MemDisk()
+    log = make_log(disk)
+    log.append([write(0, 0, 2)])
+    log.sync()
+    start = log.appended.position
+    log.append([write(1, 1, 2)])
+    log.sync()
+    log.append([write(2, 2, 2)])
+    log.close()
+    disk.flip("oplog/slot-0000", start + 20)
+    with pytest.raises(LogDamaged):
+        OpLog.open(disk, "oplog", covered=FIRST)
+    disk.flip("oplog/durable", 9)
+    again = OpLog.open(disk, "oplog", covered=FIRST)
+    assert [batch.seq for batch in again.recovered] == [1], "a damaged note says nothing"
 
 
 @pytest.mark.parametrize("seed", range(20))
