@@ -245,7 +245,6 @@ def test_the_last_durable_batch_is_missed_when_it_rots_or_is_cut_off() -> None:
     start = log.appended.position
     log.append([write(1, 1, 2)])
     log.sync()
-    log.append([write(2, 2, 2)])
     log.close()
     disk.flip("oplog/slot-0000", start + 20)
     with pytest.raises(LogDamaged):
