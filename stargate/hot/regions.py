@@ -65,7 +65,7 @@ class HotWriter:
         self._ends: dict[int, int] = {}
         self._free: list[int] = []
         self._window: set[int] = set()
-        self._before: dict[int, int] = {}
+        self._before: tuple[dict[int, int], int | None] = {}, None
         self._unsynced: set[int] = set()
         self._current: int | None = None
 
@@ -145,7 +145,7 @@ class HotWriter:
         if not self._unsynced:
             with self._guard:
                 self._window.clear()
-                self._before = dict(self._ends)
+                self._before = dict(self._ends), self._current
         while rest.zeros or rest.chunks or rest.blocks:
             region = self._region_with_room(rest.size)
             part, rest = _cut(rest, self._region_bytes - self._ends[region])
@@ -222,8 +222,9 @@ class HotWriter:
         a full disk would leave another piece of a window behind.
         """
         with self._guard:
+            ends, self._current = self._before
             for region in self._window.intersection(self._ends):  # one that could not be begun is free already
-                self._ends[region] = self._before.get(region, REGION_HEADER_BYTES)
+                self._ends[region] = ends.get(region, REGION_HEADER_BYTES)
         self._unsynced.clear()
 
     def _check(self) -> None:
