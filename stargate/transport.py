@@ -9,6 +9,7 @@ a connection that is gone. Nothing here knows frames.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 import struct
@@ -21,8 +22,9 @@ from stargate.units import KiB
 
 Buffer = bytes | bytearray | memoryview
 
-SILENCE_SECONDS = 12.0
-"""Longest silence, and longest stall of a write: below the 15 s within which a half-open link must be noticed."""
+SILENCE_SECONDS = min(600.0, max(1.0, float(os.environ.get("STARGATE_SILENCE_SECONDS", "12"))))
+"""Longest silence, and longest stall of a write: below the 15 s within which a half-open link must be noticed. The
+environment may say otherwise, from 1 to 600 s, for both sites alike."""
 
 SLICE_BYTES = 64 * KiB
 """TLS gives a whole write one time limit; in slices a slow link is not taken for a stalled one."""

@@ -41,6 +41,7 @@ class Conversation:
         self._begin: wire.Begin | None = None
         self._grant: Grant | None = None
         self._manifest: dict[str, Any] = {}
+        self._mute = False  # the link takes nothing any more; what it brought is still being read
 
     def run(self) -> None:
         """Until the peer closes, is refused, or the link dies; never raises for what a peer can cause."""
@@ -71,9 +72,24 @@ class Conversation:
         header, message = found
         if self._peers.site_of(self._der) != self._site_id:
             raise PeerRefused("the sites are no longer paired")
+        if self._mute and not isinstance(message, wire.Put):
+            return False
         reply = self._patiently(worker, lambda: self._answer(message))
-        self._link.send(reply, header.request)
+        self._reply(reply, header.request)
         return True
+
+    def _reply(self, reply: wire.Message, request: int) -> None:
+        """After a cut the items that had arrived are still read and kept, although nobody hears of it any more: the
+        next connection need not send them again.
+        """
+        if self._mute:
+            return
+        try:
+            self._link.send(reply, request)
+        except PeerUnreachable as exc:
+            if isinstance(exc.__cause__, TimeoutError) or not isinstance(reply, wire.PutAck | wire.Status):
+                raise
+            self._mute = True
 
     def _patiently(self, worker: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         """Run `call` and say STATUS while it takes long, so that a slow disk is not mistaken for a dead site."""
@@ -85,7 +101,7 @@ class Conversation:
             except FutureTimeout:
                 if future.done():
                     raise
-                self._link.send(wire.Status(int(self._clock.monotonic() - started)), 0)
+                self._reply(wire.Status(int(self._clock.monotonic() - started)), 0)
 
     def _answer(self, message: wire.Message) -> wire.Message:
         if isinstance(message, wire.Hello):

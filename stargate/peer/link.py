@@ -18,7 +18,7 @@ from stargate.units import KiB
 IDLE_SECONDS = SILENCE_SECONDS
 """Longest silence, and longest stall of a write."""
 
-BEAT_SECONDS = 4.0
+BEAT_SECONDS = SILENCE_SECONDS / 3
 """How often the side that is busy or waiting shows that it lives."""
 
 LAST_WORDS_SECONDS = 1.0

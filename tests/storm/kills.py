@@ -114,7 +114,7 @@ class Storm:
             try:
                 self._round(number, kind)
             except AssertionError as exc:
-                self.report.violations.append(f"kill {number} ({kind}): {exc}")
+                self.report.violations.append(f"kill {number} ({kind}): {exc}\n{self._logs()}")
                 break
             if number % 25 == 0:
                 say(f"  {number} kills, {self.report.writes} acknowledged writes")
@@ -187,6 +187,9 @@ class Storm:
                     return
             assert time.monotonic() < deadline, f"front and store do not find each other:\n{site.logs()}"
             time.sleep(0.01)
+
+    def _logs(self) -> str:
+        return "\n".join(f"--- {site.folder.name}\n{site.logs()}" for site in self.pair.sites)
 
     def close(self) -> None:
         self.pair.stop()

@@ -52,10 +52,12 @@ class Pair:
         return self.here.engine.sync_status(job)
 
     def wait(self, job: str, seconds: float = SYNC_SECONDS) -> dict[str, Any]:
-        """Until the job no longer runs. Raises AssertionError for one that is stuck, StargateError when the site
-        died."""
+        """Until the job no longer runs. Raises AssertionError for one that is stuck, StargateError when a half of
+        either site is dead (without its front a site does not fold, and the job waits)."""
         deadline = time.monotonic() + seconds
         while (status := self.status(job))["state"] == "running":
+            if any(site.front is None or site.store is None for site in self.sites):
+                raise Unavailable("a half of a site is dead")
             assert time.monotonic() < deadline, f"a replication is stuck: {status}"
             time.sleep(0.01)
         return status

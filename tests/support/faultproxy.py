@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A TCP proxy in user space that spoils links on purpose: cut, reset, stall, one-way, slow, slice.
+"""A TCP proxy in user space that spoils links on purpose: cut, reset, stall, one-way, slow, lag, slice.
 
     with FaultProxy(("127.0.0.1", port)) as proxy:
         proxy.cut_after(70_000)            # the next connection dies after so many bytes towards the target
@@ -32,6 +32,7 @@ class _Faults:
     stalled: set[Direction] = field(default_factory=set)
     swallowed: set[Direction] = field(default_factory=set)
     bytes_per_second: int | None = None
+    lag_seconds: float = 0.0
     slice_bytes: int | None = None
 
 
@@ -78,6 +79,10 @@ class FaultProxy:
 
     def slow(self, bytes_per_second: int) -> None:
         self._set(bytes_per_second=bytes_per_second)
+
+    def lag(self, seconds: float) -> None:
+        """Forward what was read so much later; nothing more of that direction is read meanwhile."""
+        self._set(lag_seconds=seconds)
 
     def slice(self, size: int) -> None:
         """Forward in pieces of at most `size` bytes."""
@@ -159,7 +164,11 @@ class FaultProxy:
 
     def _forward(self, data: bytes, source: socket.socket, sink: socket.socket, direction: Direction) -> bool:
         """False when the connection ends here."""
+        if not self._wait_for_leave(direction):  # it may have been stalled while this end waited for bytes
+            return False
         faults = self._faults
+        if faults.lag_seconds:
+            time.sleep(faults.lag_seconds)
         if direction in faults.swallowed:
             return True
         ends = False
@@ -170,10 +179,10 @@ class FaultProxy:
         step = faults.slice_bytes or len(data) or 1
         for at in range(0, len(data), step):
             piece = data[at : at + step]
-            sink.sendall(piece)
-            self.moved[direction] += len(piece)
             if faults.bytes_per_second:
                 time.sleep(len(piece) / faults.bytes_per_second)
+            sink.sendall(piece)
+            self.moved[direction] += len(piece)
         if ends:
             self._end(source, sink)
         return not ends
