@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from stargate.peer.identity import create_identity
 from stargate.units import MiB
 from tests.support.engine_site import EngineSite
 
@@ -28,6 +29,14 @@ def mount(kind: str, folder: Path, size_bytes: int) -> None:
         subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", os.fspath(image)], check=True, capture_output=True)
         command = ["mount", "-o", "loop", os.fspath(image), os.fspath(folder)]
     subprocess.run(command, check=True, capture_output=True)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A short path, for unix sockets."""
+    path = Path(tempfile.mkdtemp(prefix="cur-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture
@@ -59,14 +68,29 @@ def sites(small: Callable[..., Path]) -> Iterator[Callable[..., EngineSite]]:
     """`sites(bytes, ...)`: a running engine on a file system of its own."""
     with ExitStack() as stack:
 
-        def start(size_bytes: int = 192 * MiB, kind: str = "tmpfs", **more: object) -> EngineSite:
+        def start(
+            size_bytes: int = 192 * MiB, kind: str = "tmpfs", *, started: bool = True, **more: object
+        ) -> EngineSite:
             settings = {"log_cap_mib": 24, "segment_mib": 2, **more}
             site = EngineSite(small(size_bytes, kind) / "site", **settings)  # type: ignore[arg-type]
             site._store_args += ["--curator-seconds", "0.5"]
             stack.callback(site.stop)
-            return site.start()
+            return site.start() if started else site
 
         yield start
+
+
+@pytest.fixture
+def pair(sites: Callable[..., EngineSite]) -> tuple[EngineSite, EngineSite]:
+    """Two paired sites; the second one is small."""
+    a = sites(peer=True, address="127.0.0.31", started=False)
+    b = sites(96 * MiB, peer=True, address="127.0.0.32", started=False)
+    keys = [create_identity(s.folder / "identity", s.folder.parent.name).certificate_pem for s in (a, b)]
+    for site in (a, b):
+        site.start()
+    a.engine.peer_set(b.site_id, "b", keys[1])
+    b.engine.peer_set(a.site_id, "a", keys[0])
+    return a, b
 
 
 class Hog:

@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import random
+import resource
+import uuid
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -196,3 +200,66 @@ def test_the_log_keeps_room_for_orders_when_it_cannot_grow(sites: Sites) -> None
         for at, data in more.items():
             client.write(at, data)
     check(site, disk, {**taken, **more})
+
+
+def send(a: EngineSite, b: EngineSite, snapshot: str, session: str) -> dict[str, Any]:
+    """One attempt, to its end."""
+    a.engine.sync_start(
+        session, snapshot, address=b.address, port=b.peer_port, site_id=b.site_id, session=session, compress=False
+    )
+    wait_for(lambda: a.engine.sync_status(session)["state"] != "running", "the replication")
+    return a.engine.sync_status(session)
+
+
+def test_a_target_that_fills_up_during_a_sync_refuses_and_the_same_sync_goes_on(
+    pair: tuple[EngineSite, EngineSite],
+) -> None:
+    a, b = pair
+    disk, rng = a.disk(64 * MiB), random.Random(6)
+    with a.open(disk) as client:
+        for at in range(0, 48 * MiB, MiB):
+            client.write(at, rng.randbytes(MiB))
+    snapshot = a.snapshot(disk)
+    a.engine.wait_rooted(snapshot)
+    session = str(uuid.uuid4())
+    b.engine.grant(session, a.site_id, snapshot, 1 << 30, 600)
+    hog = Hog(b)
+    hog.take(leave_bytes=24 * MiB)
+    status = send(a, b, snapshot, session)
+    assert status["state"] == "failed"
+    assert status["error"]["code"] == "no_space", status
+    assert level(b) == "full"
+    assert snapshot not in {s["snapshot"] for s in b.engine.snapshots()}
+    with pytest.raises(NoSpace):
+        b.engine.grant(str(uuid.uuid4()), a.site_id, str(uuid.uuid4()), 1 << 30, 600)
+    hog.let_go()
+    b.engine.sweep()
+    wait_for(lambda: well(b), "the level")
+    status = send(a, b, snapshot, session)
+    assert status["state"] == "done", status
+    assert status["chunks_sent"] < 48 * 16, "what had arrived is not sent again"
+    assert b.content(f"snapshot:{snapshot}:{disk}") == a.content(disk)
+
+
+def test_a_limit_that_the_file_system_does_not_tell_of_stops_the_drain_only(folder: Path) -> None:
+    """RLIMIT_FSIZE, which every user has: files of the store cannot grow beyond it."""
+    site = EngineSite(folder, log_cap_mib=24, segment_mib=2)
+    try:
+        site.start()
+        disk = site.disk(64 * MiB)
+        assert site.store is not None
+        resource.prlimit(site.store.pid, resource.RLIMIT_FSIZE, (6 * MiB, resource.RLIM_INFINITY))
+        rng, taken = random.Random(7), dict[int, bytes]()
+        for at in range(0, 64 * MiB, PIECE):
+            if not try_write(site, disk, at, rng.randbytes(PIECE), taken):
+                break
+        wait_for(lambda: site.engine.status()["space"] == "full", "the front to be told")
+        check(site, disk, taken)
+        with pytest.raises(NoSpace):
+            site.snapshot(disk)
+        resource.prlimit(site.store.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        wait_for(lambda: well(site), "the drain")
+        site.engine.wait_rooted(site.snapshot(disk))
+        check(site, disk, taken)
+    finally:
+        site.stop()

@@ -61,7 +61,8 @@ def test_a_catalog_without_space_changed_nothing_and_goes_on() -> None:
     assert not [name for name in disk.list("catalog") if name.endswith(".tmp")]
 
 
-def test_a_window_that_found_no_space_leaves_nothing_in_the_hot_tier() -> None:
+@pytest.mark.parametrize("room", [300 * KiB, 170 * KiB, 90 * KiB, 0])
+def test_a_window_that_found_no_space_leaves_nothing_in_the_hot_tier(room: int) -> None:
     disk = MemDisk()
     writer = HotWriter.open(disk, "hot", live=[], region_bytes=256 * KiB)
     rng = Random(1)
@@ -76,7 +77,7 @@ def test_a_window_that_found_no_space_leaves_nothing_in_the_hot_tier() -> None:
     kept: list[BatchRef] = writer.append(epoch, 0, 1, [], [], blocks(8))
     writer.sync()
     used = disk._used()
-    disk.capacity_bytes = used + 300 * KiB
+    disk.capacity_bytes = used + room
     for _ in range(20):
         with pytest.raises(NoSpace):
             writer.append(epoch, 1, 2, [], [], blocks(200))
