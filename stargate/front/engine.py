@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -22,11 +21,12 @@ from stargate.extents.format import DamagedExtent
 from stargate.front.damage import Damage
 from stargate.front.departures import Departures
 from stargate.front.layers import POSITION_SHIFT, Kind, Layer, Layers, Piece, place_run, plan
+from stargate.front.syncing import SyncThread
 from stargate.fs.disk import Buffer
-from stargate.nbd.exports import HOLD
+from stargate.nbd.exports import HOLD, CommitLater
 from stargate.oplog.damage import DamagedLog
 from stargate.oplog.format import WRITE, ZERO, Append, Appended
-from stargate.oplog.log import OpLog
+from stargate.oplog.log import OpLog, SegmentFull
 from stargate.space import Gauge, Level
 from stargate.units import BLOCK_BYTES, MiB
 
@@ -35,7 +35,9 @@ log = logging.getLogger(__name__)
 ZEROS = bytes(1 * MiB)
 
 STEADY_SYNC_BYTES = 8 * MiB
-STEADY_SYNC_SECONDS = 0.25
+SEAL_AHEAD = 4 * MiB
+"""So near its end a segment is synced all the time, for writers wait for the last sync."""
+
 PACE_FROM = 0.70
 PACE_STOP = 0.95
 """Fill of the log where guests begin to be slowed, and where writers wait until the drain made room (the rest is for
@@ -60,84 +62,6 @@ class ChunkReader(Protocol):
     """Verified reads of stored chunks."""
 
     def read_blocks(self, digest: bytes, first_block: int, count: int) -> bytes: ...
-
-
-class PrepareThread(threading.Thread):
-    """Has the next segment's slot ready before the roll. Filling one takes long, so no flush may wait behind it."""
-
-    def __init__(self, oplog: OpLog) -> None:
-        super().__init__(name="prepare", daemon=True)
-        self._log = oplog
-        self._asked = threading.Event()
-        self._stopping = False
-
-    def ask(self) -> None:
-        self._asked.set()
-
-    def run(self) -> None:
-        while self._asked.wait() and not self._stopping:
-            self._asked.clear()
-            try:
-                self._log.prepare()
-            except (OSError, StargateError) as exc:
-                log.warning("no next log segment yet: %s", exc)
-
-    def stop(self) -> None:
-        self._stopping = True
-        self._asked.set()
-
-
-class SyncThread(threading.Thread):
-    """Group commit: one fdatasync at a time, covering everything appended before it started (L4)."""
-
-    def __init__(self, oplog: OpLog, wake_fd: int) -> None:
-        super().__init__(name="sync", daemon=True)
-        self._log = oplog
-        self._wake_fd = wake_fd
-        self._asked = threading.Event()
-        self._preparer = PrepareThread(oplog)
-        self._stopping = False
-        self.changed = threading.Condition()
-        self.error: StargateError | None = None
-
-    def ask(self) -> None:
-        if not self._asked.is_set():  # setting takes a lock and wakes: not once per batch while a sync is on its way
-            self._asked.set()
-
-    def run(self) -> None:
-        self._preparer.start()
-        self._preparer.ask()
-        while not self._stopping:
-            asked = self._asked.wait(STEADY_SYNC_SECONDS)
-            self._asked.clear()
-            if asked or self._log.appended.position > self._log.durable.position:
-                self._sync()
-                self._preparer.ask()
-
-    def _sync(self) -> None:
-        try:
-            self._log.sync()
-        except StargateError as exc:
-            log.critical("the log is frozen: %s", exc.message)
-            self.error = exc
-            self._stopping = True
-        os.eventfd_write(self._wake_fd, 1)
-        with self.changed:
-            self.changed.notify_all()
-
-    def stop(self) -> None:
-        self._stopping = True
-        self._asked.set()
-        self._preparer.stop()
-
-    def wait_durable(self, position: int, timeout_seconds: float) -> bool:
-        """Wait in another thread until `position` is durable; raises when the log froze."""
-        self._asked.set()
-        with self.changed:
-            self.changed.wait_for(lambda: self.error or self._log.durable.position >= position, timeout_seconds)
-        if self.error is not None:
-            raise self.error
-        return self._log.durable.position >= position
 
 
 class Pacer:
@@ -241,9 +165,12 @@ class FrontEngine:
             self._batch_error = exc
             raise
 
-    def commit(self) -> int:
-        """Append what is staged; returns the position that a flush must wait for. On an error nothing staged is
-        kept."""
+    def commit(self, *, wait: bool = True) -> int:
+        """Append what is staged; returns the position that a flush must wait for. On an error nothing staged is kept.
+
+        Without `wait` it raises CommitLater, everything staged kept, while the log begins a new segment; `wake_fd`
+        tells when to try again.
+        """
         if self._batch_error is not None:
             error, self._batch_error = self._batch_error, None
             self._appends, self._contents = [], []
@@ -255,11 +182,19 @@ class FrontEngine:
             used_bytes = oplog.used_bytes
             if used_bytes > oplog.cap_bytes >> 1:
                 self._check_room(appends)
-            if oplog.segment_left < self._tail_bytes:
-                self._next_segment()
-            _place(contents, appends, oplog.append(appends))
+            try:
+                if oplog.segment_left < self._tail_bytes and not oplog.next_ready:
+                    self._next_segment(wait)
+                places = oplog.append(appends, wait=wait)
+            except SegmentFull:
+                # the buffers they came in are used again meanwhile
+                self._appends = [_own(item) for item in appends]
+                self._contents = contents
+                self.sync.ask()
+                raise CommitLater from None
+            _place(contents, appends, places)
             self.pacer.wrote(oplog.used_bytes - used_bytes)
-            if oplog.appended.position - oplog.durable.position >= STEADY_SYNC_BYTES:
+            if oplog.appended.position - oplog.durable.position >= STEADY_SYNC_BYTES or oplog.segment_left < SEAL_AHEAD:
                 self.sync.ask()
         return oplog.appended.position
 
@@ -274,13 +209,17 @@ class FrontEngine:
     def _is_full(self) -> bool:
         return self.gauge is not None and self.gauge.level() is Level.FULL
 
-    def _next_segment(self) -> None:
-        """The end of a segment is kept for orders until the next one is ready. Raises NoSpace."""
+    def _next_segment(self, wait: bool) -> None:
+        """The end of a segment is kept for orders until the next one is ready. Raises NoSpace; SegmentFull instead of
+        waiting for it."""
         now = self.clock.monotonic()
         if now < self._no_slot_until:
             raise NoSpace("the disk is full: the log cannot grow; free space on the site's data folder")
         try:
-            self.log.prepare()
+            if wait:
+                self.log.prepare()
+            else:
+                self.sync.preparer.check()
         except NoSpace:
             self._no_slot_until = now + SLOT_RETRY_SECONDS
             raise
@@ -289,7 +228,7 @@ class FrontEngine:
         """Log ops as CONTROL records in one batch, then applied to the state; returns the position to wait for."""
         from stargate.front.ops import control_record  # the encoding lives with the op builders
 
-        self.commit()
+        self.flush_stage()
         if self.damage is not None:
             raise self.damage.error()
         self.log.append([control_record(op) for op in ops])
@@ -353,6 +292,10 @@ class FrontEngine:
         self.sync.stop()
         if self.sync.is_alive():
             self.sync.join(10)
+
+
+def _own(item: Append) -> Append:
+    return item._replace(data=bytes(item.data)) if isinstance(item.data, memoryview) else item
 
 
 def _place(contents: Sequence[EpochContent], appends: Sequence[Append], results: Sequence[Appended]) -> None:

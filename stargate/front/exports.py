@@ -198,8 +198,10 @@ class _Open:
 class FrontExports:
     """`stargate.nbd.exports.Exports` over the engine: names, gate, connections."""
 
-    def __init__(self, engine: FrontEngine) -> None:
+    def __init__(self, engine: FrontEngine, *, waits: bool = True) -> None:
+        """`waits` False: `commit` raises CommitLater instead of waiting for the disk."""
         self._engine = engine
+        self._waits = waits
         self._started = engine.clock.monotonic()
         self._open: dict[int, _Open] = {}
         self._held: set[str] = set()  # vDisks being fenced or restored: not served although their role says so
@@ -251,7 +253,7 @@ class FrontExports:
         return sorted(d.export_name for d in self._engine.state.vdisks.values() if d.role != "down")
 
     def commit(self) -> int:
-        return self._engine.commit()
+        return self._engine.commit(wait=self._waits)
 
     def durable(self) -> int:
         return self._engine.log.durable.position

@@ -72,7 +72,7 @@ class FrontProcess:
         self._extents = ExtentReader(self._disk, self._index)
         self._hot = HotReader(self._disk, "hot")
         self.engine = self._recover()
-        self.exports = FrontExports(self.engine)
+        self.exports = FrontExports(self.engine, waits=False)
         self._authority = Authority(settings.data / "identity" / "nbd", socket.gethostname())
         self.server = NbdServer(self.exports, tls=self._tls_policy())
         self._link = StoreLink(

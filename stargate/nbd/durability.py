@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which FLUSH and FUA replies wait for which position of the log."""
+"""Which replies wait: FLUSH and FUA for a position of the log to be durable, a batch for its place in the log."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections import deque
+from math import inf
 
 from stargate.nbd import requests, wire
 from stargate.nbd.connection import Connection
@@ -21,6 +22,7 @@ class DurabilityQueue:
     def __init__(self, exports: Exports) -> None:
         self._exports = exports
         self._waiting: deque[tuple[int, Connection, list[bytes]]] = deque()
+        self._late: list[Connection] = []
 
     def add(self, conn: Connection, position: int) -> bool:
         """Takes the cookies in `conn.durable`; answers them at once if that is possible. True if a sync is needed."""
@@ -35,6 +37,24 @@ class DurabilityQueue:
         conn.waiting += len(cookies)
         self._waiting.append((position, conn, cookies))
         return True
+
+    def put_off(self, conn: Connection) -> None:
+        """What it staged has no place in the log yet (CommitLater): not answered, nor read from, before `late`."""
+        conn.resume_at = inf
+        conn.waiting += 1
+        self._late.append(conn)
+
+    @property
+    def has_late(self) -> bool:
+        return bool(self._late)
+
+    def late(self) -> list[Connection]:
+        """The connections put off, for the commit came: to be answered with the batch that it was."""
+        late, self._late = self._late, []
+        for conn in late:
+            conn.resume_at = 0.0
+            conn.waiting -= 1
+        return [conn for conn in late if conn.fd >= 0]
 
     def advance(self) -> list[Connection]:
         """Queues the replies that became possible: the durable ones, or errors for all others once the log froze."""

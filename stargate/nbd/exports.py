@@ -20,6 +20,10 @@ HOLD = inf
 """What `Export.pace` says while there is no room for writes at all."""
 
 
+class CommitLater(Exception):
+    """`Exports.commit` would have to wait for the disk: everything staged is kept."""
+
+
 @dataclass(slots=True, eq=False)
 class ConnInfo:
     """One connection in the transmission phase, as shown to operators; counters are live. `since` is Unix seconds.
@@ -95,7 +99,8 @@ class Exports(Protocol):
         """Appends everything staged, by all exports, with one vectored write; with nothing staged it only looks.
 
         Returns the position that a FLUSH received now must wait for. On a StargateError nothing staged is kept, and all
-        of it is answered with that error."""
+        of it is answered with that error. Raises CommitLater with everything staged kept, also beyond the life of the
+        buffers it came in: to be called again when `durable_fd` is readable."""
 
     def durable(self) -> int:
         """Everything below this position survives a crash."""

@@ -23,7 +23,7 @@ from stargate.nbd import requests
 from stargate.nbd.connection import BufferPool, Connection
 from stargate.nbd.door import Door
 from stargate.nbd.durability import OK, DurabilityQueue
-from stargate.nbd.exports import HOLD, ConnInfo, Exports
+from stargate.nbd.exports import HOLD, CommitLater, ConnInfo, Exports
 from stargate.nbd.fair import SHARE, Turns
 from stargate.nbd.poll import SpinningPoll
 from stargate.nbd.stage import stage
@@ -177,6 +177,8 @@ class NbdServer:
             for conn in self._durability.advance():
                 conn.send()
                 self._settle(conn)
+            if self._durability.has_late:
+                self._finish([], commit=True)
         elif fd in self._door:
             self._door.accept(fd)
 
@@ -213,14 +215,21 @@ class NbdServer:
         for conn in batch:
             self._stage(conn)
             commit = commit or conn.staged or bool(conn.durable)
+        self._finish(batch, commit)
+
+    def _finish(self, batch: list[Connection], commit: bool) -> None:
         position = error = 0
         if commit:
             try:
                 position = self._exports.commit()
+            except CommitLater:
+                self._put_off(batch)
+                return
             except Exception as failure:
                 if not isinstance(failure, StargateError):
                     log.exception("unforeseen error in commit")
                 error = requests.errno_of(failure)
+            batch = self._durability.late() + batch
         sync = False
         for conn in batch:
             sync = self._answer(conn, position, error) or sync
@@ -229,6 +238,15 @@ class NbdServer:
             self._settle(conn)
         if sync:
             self._exports.request_sync(position)
+
+    def _put_off(self, batch: list[Connection]) -> None:
+        """The log has no place yet: who changed something is answered, and read from, after the commit that has."""
+        for conn in batch:
+            if conn.staged or conn.durable:
+                self._durability.put_off(conn)
+            if conn.out and not conn.mask & select.EPOLLOUT:
+                conn.send()
+            self._settle(conn)
 
     def _stage(self, conn: Connection) -> None:
         if conn.broken or conn.fd < 0:

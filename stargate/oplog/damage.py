@@ -59,7 +59,7 @@ class DamagedLog(OpLog):
     def frozen(self) -> str | None:
         return self.damage.message
 
-    def append(self, items: Sequence[Append]) -> list[Appended]:
+    def append(self, items: Sequence[Append], *, wait: bool = True) -> list[Appended]:
         """Raises LogDamaged."""
         raise self.damage
 

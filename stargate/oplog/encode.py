@@ -9,12 +9,17 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
+from stargate.checksum import block_crcs
 from stargate.errors import InvalidArgument
 from stargate.fs.disk import Buffer
 from stargate.oplog.format import BATCH, RECORD, RECORD_ONE_BLOCK, WRITE, ZERO, Append, Appended, crc_count
 from stargate.units import BLOCK_BYTES
 
-__all__ = ["Append", "Appended", "Encoded", "encode", "split"]
+__all__ = ["Append", "Appended", "Encoded", "SegmentFull", "encode", "split"]
+
+
+class SegmentFull(Exception):
+    """`OpLog.append` would have to wait for the disk. Nobody outside the front sees this."""
 
 
 class Encoded(NamedTuple):
@@ -67,8 +72,7 @@ def _checked_crcs(kind: int, offset: int, data: Buffer | None, length: int) -> S
     if data is None or kind == WRITE:
         if (offset | length) % BLOCK_BYTES:
             raise InvalidArgument(f"offset {offset}, length {length}: not aligned to {BLOCK_BYTES} bytes")
-        view = memoryview(data or b"")
-        return tuple([crc32c(view[at : at + BLOCK_BYTES]) for at in range(0, len(view), BLOCK_BYTES)])
+        return block_crcs(data or b"")
     return (crc32c(data),)
 
 

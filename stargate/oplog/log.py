@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`OpLog`: the only writer of the log.
 
-Threads: `append` and `release` belong to one thread (the front's loop), `sync` to another, `prepare` to any. A single
-lock orders every
-fdatasync with the switch to the next segment: the kernel reports a failed write-back to one caller only, so two of
-them at a time
-could make one believe that all is well.
+Threads: `append` and `release` belong to one thread (the front's loop), `sync` and `seal` to another, `prepare` to
+any. A single lock orders every fdatasync: the kernel reports a failed write-back to one caller only, so two of them at
+a time could make one believe that all is well. A segment ends in two steps: `seal` makes it durable and begins the next
+slot, which is slow and any thread's; then the appending thread enters it. Between them nothing is appended.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from threading import Lock
 
 from crc32c import crc32c
 
-from stargate.errors import AlreadyExists, InvalidArgument, LogFrozen, LogFull, NotFound
+from stargate.errors import AlreadyExists, InvalidArgument, LogFrozen, LogFull, NotFound, StargateError
 from stargate.fs.disk import Disk, File
-from stargate.oplog.encode import Encoded, encode, split
+from stargate.oplog.encode import Encoded, SegmentFull, encode, split
 from stargate.oplog.format import (
     BATCH,
     BATCH_BODY,
@@ -43,7 +42,7 @@ from stargate.oplog.format import (
 )
 from stargate.oplog.note import DurableNote
 from stargate.oplog.reader import Cursor
-from stargate.oplog.recovery import Recovered, recover
+from stargate.oplog.recovery import Recovered, recover, settle
 from stargate.oplog.skim import Run
 from stargate.oplog.slots import (
     Slot,
@@ -52,7 +51,7 @@ from stargate.oplog.slots import (
     has_superblock,
     load_superblock,
     open_slots,
-    slot_numbers,
+    refuse_orphans,
     slot_path,
     store_superblock,
     superblock_path,
@@ -60,7 +59,7 @@ from stargate.oplog.slots import (
 )
 from stargate.units import GiB, MiB
 
-__all__ = ["Append", "Appended", "OpLog"]
+__all__ = ["Append", "Appended", "OpLog", "SegmentFull"]
 
 _new_tuple = tuple.__new__
 
@@ -90,6 +89,9 @@ class OpLog:
         self._parts = found.parts
         self._released = start.position
         self._appended = self._durable = found.end
+        self._sealing = False
+        self._next: Slot | None = None
+        self._seal_error: StargateError | None = None
         self._enter(found.slot, found.end.position // info.segment_bytes)
 
     def _enter(self, slot: Slot, index: int) -> None:
@@ -99,8 +101,6 @@ class OpLog:
         self._base = index * self._segment_bytes
         self._limit = self._base + self._segment_bytes - FOOTER.size
         self._seed = segment_seed(self.log_id, self.incarnation, index)
-
-    # -- open and close
 
     @classmethod
     def create(
@@ -116,7 +116,7 @@ class OpLog:
             raise AlreadyExists(f"there is a log in {path}")
         disk.mkdir(path)
         info = Superblock(log_id, segment_bytes, cap_bytes, 0)
-        _refuse_orphans(disk, path)
+        refuse_orphans(disk, path)
         slot = disk.open(slot_path(path, 0), create=True)
         try:
             slot.truncate(0)
@@ -148,7 +148,7 @@ class OpLog:
             found = recover(info, slots, covered, max(known_durable, DurableNote(disk, path, info.log_id).read()))
             info = info._replace(incarnation=found.incarnation + 1)
             try:
-                _settle(info, found)
+                settle(info, found)
                 disk.sync_dir(path)  # an earlier process may have ended before a slot's name was durable
                 store_superblock(disk, path, info, 1 - copy)
             except OSError as exc:
@@ -169,13 +169,11 @@ class OpLog:
         """Close the files; says nothing about durability. The object is of no use afterwards."""
         with self._sync_lock:
             self._frozen = self._frozen or "the log is closed"
-            for slot in self._segments.values():
+            for slot in [*self._segments.values(), *([self._next] if self._next else [])]:
                 slot.file.close()
             self._pool.close()
             self._note.close()
             self._lock_file.close()
-
-    # -- state
 
     @property
     def appended(self) -> LogMark:
@@ -187,7 +185,7 @@ class OpLog:
 
     @property
     def used_bytes(self) -> int:
-        """From the oldest position that is not released to the end: what `cap_bytes` bounds."""
+        """From the oldest position not released to the end: what `cap_bytes` bounds."""
         return self._appended.position - self._released
 
     @property
@@ -228,8 +226,6 @@ class OpLog:
                 return  # only the step into a fresh segment lay between
             yield batch
 
-    # -- writing
-
     def _check(self) -> None:
         if self._frozen is not None:
             raise LogFrozen("the log is frozen and its disks are read-only: " + self._frozen, self._frozen)
@@ -239,20 +235,25 @@ class OpLog:
         self._frozen = self._frozen or f"{what} failed ({exc or 'short write'}); check the disk, then restart"
         return LogFrozen("the log is frozen and its disks are read-only: " + self._frozen, self._frozen)
 
-    def append(self, items: Sequence[Append]) -> list[Appended]:
+    def append(self, items: Sequence[Append], *, wait: bool = True) -> list[Appended]:
         """Write `items` as one batch with one call and say where each went.
 
         All data has been taken over when this returns; it is durable after a `sync` begun afterwards. Raises LogFull,
         NoSpace or InvalidArgument with nothing written; LogFrozen. Only what exceeds a whole segment becomes several
         batches, of which the first may be in the log when NoSpace is raised for a later one.
+
+        Without `wait` it raises SegmentFull, nothing written, where it would wait for the disk: have another thread
+        call `seal`, then append again.
         """
         self._check()
         if not items:
             return []
+        if self._sealing and not self._enter_sealed(wait):
+            raise SegmentFull
         encoded = encode(items)
         end = self._appended.position + encoded.size
         if end > self._limit:
-            return self._append_across(items, encoded)
+            return self._append_across(items, encoded, wait)
         if end - self._released > self.cap_bytes:
             raise LogFull("the log is full until the store has drained it")
         return self._write(encoded)
@@ -290,7 +291,7 @@ class OpLog:
             for at, crcs in zip(starts, all_crcs, strict=True)
         ]
 
-    def _append_across(self, items: Sequence[Append], encoded: Encoded) -> list[Appended]:
+    def _append_across(self, items: Sequence[Append], encoded: Encoded, wait: bool) -> list[Appended]:
         """The batch does not fit into the rest of the segment: begin the next; split what exceeds a whole one."""
         room = self._segment_bytes - SEGMENT_HEADER_BYTES - FOOTER.size
         batches = [encoded] if encoded.size <= room else split(items, room)
@@ -301,34 +302,32 @@ class OpLog:
             end += batch.size
         if end - self._released > self.cap_bytes:
             raise LogFull("the log is full until the store has drained it")
+        if not wait and len(batches) == 1:
+            self._sealing = True
+            raise SegmentFull
         placed: list[Appended] = []
         for batch in batches:
             if self._appended.position + batch.size > self._limit:
-                self._roll()
+                self._sealing = True
+                self._enter_sealed(wait=True)
             placed += self._write(batch)
         return placed
 
-    def _roll(self) -> None:
-        """Seal this segment, make it durable, begin the next (L4). Costs one fdatasync of what `sync` has left over."""
-        slot = self._pool.take()
+    def _enter_sealed(self, wait: bool) -> bool:
+        """Go on in the next segment. False: it is not ready, and `wait` is not wanted. Raises NoSpace, LogFrozen."""
+        if self._next is None and self._seal_error is None:
+            if not wait:
+                return False
+            self.seal()
+        slot, self._next = self._next, None
+        error, self._seal_error = self._seal_error, None
+        self._sealing = False
+        if slot is None:
+            raise error or self._freeze("sealing a segment", None)
         mark = self._appended
-        footer = Footer(self.incarnation, mark.seq, mark.position, self._durable.position, mark.crc)
-        following = self._index + 1
-        header = SegmentHeader(following, self.incarnation, mark)
-        with self._sync_lock:
-            self._check()
-            try:
-                write_whole(self._file, pack_footer(footer, self._seed), mark.position - self._base)
-                self._file.fdatasync()
-                self._durable = mark
-                write_whole(slot.file, pack_segment(self.info, header), 0)
-            except OSError as exc:
-                raise self._freeze("sealing a segment", exc) from exc
-            slot.header = header
-            self._enter(slot, following)
-            self._appended = mark._replace(position=self._base + SEGMENT_HEADER_BYTES)
-
-    # -- other threads
+        self._enter(slot, self._index + 1)
+        self._appended = mark._replace(position=self._base + SEGMENT_HEADER_BYTES)
+        return True
 
     def sync(self) -> int:
         """Make everything appended before the call durable; the position that is durable now.
@@ -347,51 +346,53 @@ class OpLog:
                 self._note.write(mark.position)
             return mark.position
 
-    def prepare(self) -> None:
-        """Get the next segment's slot ready, so that `append` does not have to.
+    @property
+    def sealing(self) -> bool:
+        """The segment takes nothing more: `seal` is wanted, or has been done and not been used yet."""
+        return self._sealing
 
-        Raises NoSpace; the log goes on without.
+    @property
+    def next_ready(self) -> bool:
+        """The next segment can begin without a new slot being made."""
+        return self._next is not None or self._pool.ready
+
+    def seal(self) -> None:
+        """Footer, fdatasync, then the next segment's header (L4). Does nothing unless `sealing`; what fails is raised
+        by the next `append`.
         """
+        with self._sync_lock:
+            if not self._sealing or self._next is not None or self._seal_error is not None:
+                return
+            try:
+                self._next = self._seal()
+            except StargateError as exc:
+                self._seal_error = exc
+
+    def _seal(self) -> Slot:
+        self._check()
+        slot = self._pool.take()
+        mark = self._appended
+        footer = Footer(self.incarnation, mark.seq, mark.position, self._durable.position, mark.crc)
+        header = SegmentHeader(self._index + 1, self.incarnation, mark)
+        try:
+            write_whole(self._file, pack_footer(footer, self._seed), mark.position - self._base)
+            self._file.fdatasync()
+            self._durable = mark
+            write_whole(slot.file, pack_segment(self.info, header), 0)
+        except OSError as exc:
+            raise self._freeze("sealing a segment", exc) from exc
+        slot.header = header
+        return slot
+
+    def prepare(self) -> None:
+        """Get the next segment's slot ready, so that `append` does not have to. Raises NoSpace; the log goes on."""
         self._check()
         self._pool.prepare()
-
-    # -- space
 
     def release(self, up_to: int) -> None:
         """Nothing below `up_to` is needed any more (drained, swapped, unpinned): whole segments below become free."""
         if up_to > self._durable.position:
             raise InvalidArgument(f"position {up_to} is not durable, it cannot be released")
         self._released = max(self._released, up_to)
-        for index in [known for known in self._segments if known < self._released // self._segment_bytes]:
+        for index in [known for known in list(self._segments) if known < self._released // self._segment_bytes]:
             self._pool.give(self._segments.pop(index))
-
-
-def _refuse_orphans(disk: Disk, path: str) -> None:
-    """A folder with records but without a superblock is a log that lost it, not a fresh one: never write over that."""
-    numbers = slot_numbers(disk, path)
-    for number in numbers:
-        file = disk.open(slot_path(path, number), read_only=True)
-        try:
-            begun = file.pread(len(BATCH_MAGIC), SEGMENT_HEADER_BYTES) == BATCH_MAGIC
-        finally:
-            file.close()
-        if begun:
-            raise damaged(0, "the superblock is missing, but the log has records")
-
-
-def _settle(info: Superblock, found: Recovered) -> None:
-    """Make durable what was recovered, by writing it again: after a failed sync the kernel holds pages that only look
-    stored.
-    """
-    file = found.slot.file
-    header = found.slot.header
-    if header is None:
-        raise damaged(found.end.position, "the last segment has no header")
-    write_whole(file, pack_segment(info, header), 0)
-    base = header.segment_index * info.segment_bytes
-    offset, end = found.rewrite_from - base, found.end.position - base
-    while offset < end:
-        piece = file.pread(min(MiB, end - offset), offset)
-        write_whole(file, piece, offset)
-        offset += len(piece)
-    file.fdatasync()

@@ -19,11 +19,12 @@ from stargate.oplog.format import (
     LogMark,
     Superblock,
     damaged,
+    pack_segment,
     parse_footer,
 )
 from stargate.oplog.reader import Cursor, read_batch_header
 from stargate.oplog.skim import Run, Skimmer, Stretch
-from stargate.oplog.slots import Slot
+from stargate.oplog.slots import Slot, write_whole
 from stargate.units import MiB
 
 
@@ -119,3 +120,21 @@ def _find_all(window: bytes, magic: bytes) -> Iterator[int]:
     while at >= 0:
         yield at
         at = window.find(magic, at + 1)
+
+
+def settle(info: Superblock, found: Recovered) -> None:
+    """Make durable what was recovered, by writing it again: after a failed sync the kernel holds pages that only look
+    stored.
+    """
+    file = found.slot.file
+    header = found.slot.header
+    if header is None:
+        raise damaged(found.end.position, "the last segment has no header")
+    write_whole(file, pack_segment(info, header), 0)
+    base = header.segment_index * info.segment_bytes
+    offset, end = found.rewrite_from - base, found.end.position - base
+    while offset < end:
+        piece = file.pread(min(MiB, end - offset), offset)
+        write_whole(file, piece, offset)
+        offset += len(piece)
+    file.fdatasync()

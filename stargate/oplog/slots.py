@@ -13,6 +13,7 @@ from threading import Lock
 from stargate.errors import NoSpace, NotFound, Unavailable
 from stargate.fs.disk import NO_SPACE, Buffer, Disk, File
 from stargate.oplog.format import (
+    BATCH_MAGIC,
     SEGMENT_HEADER_BYTES,
     SUPERBLOCK_SLOT_BYTES,
     SegmentHeader,
@@ -84,6 +85,28 @@ def open_slots(disk: Disk, path: str, info: Superblock, *, read_only: bool = Fal
     return slots
 
 
+def has_superblock(disk: Disk, path: str) -> bool:
+    """False for an empty or half-written first superblock: the log was never handed out."""
+    file = disk.open(superblock_path(path), read_only=True)
+    try:
+        return any(file.pread(2 * SUPERBLOCK_SLOT_BYTES, 0))
+    finally:
+        file.close()
+
+
+def refuse_orphans(disk: Disk, path: str) -> None:
+    """A folder with records but without a superblock is a log that lost it, not a fresh one: never write over that."""
+    numbers = slot_numbers(disk, path)
+    for number in numbers:
+        file = disk.open(slot_path(path, number), read_only=True)
+        try:
+            begun = file.pread(len(BATCH_MAGIC), SEGMENT_HEADER_BYTES) == BATCH_MAGIC
+        finally:
+            file.close()
+        if begun:
+            raise damaged(0, "the superblock is missing, but the log has records")
+
+
 def read_header(info: Superblock, file: File) -> SegmentHeader | None:
     return parse_segment(info, file.pread(SEGMENT_HEADER_BYTES, 0))
 
@@ -102,19 +125,7 @@ def fill_zeros(file: File, size: int) -> None:
     file.fdatasync()
 
 
-def has_superblock(disk: Disk, path: str) -> bool:
-    """False for an empty or half-written first superblock: the log was never handed out."""
-    file = disk.open(superblock_path(path), read_only=True)
-    try:
-        return any(file.pread(2 * SUPERBLOCK_SLOT_BYTES, 0))
-    finally:
-        file.close()
-
-
-class SlotPool:
-    """Slots that may take the next segment. `prepare` (any thread) and `take` (writer) exclude each other."""
-
-    def __init__(self, disk: Disk, path: str, segment_bytes: int, slots: list[Slot], used: set[int]) -> None:
+def __init__(self, disk: Disk, path: str, segment_bytes: int, slots: list[Slot], used: set[int]) -> None:
         self._disk = disk
         self._path = path
         self._segment_bytes = segment_bytes
@@ -132,6 +143,10 @@ class SlotPool:
                 # A slot whose filling was cut off; it is made again when needed.
                 slot.file.close()
                 self._numbers.discard(slot.number)
+
+    @property
+    def ready(self) -> bool:
+        return self._ready is not None
 
     def give(self, slot: Slot) -> None:
         self._free.append(slot)
