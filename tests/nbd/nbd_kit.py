@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from stargate.errors import LogFrozen, NotFound, StargateError
 from stargate.nbd.exports import Buffer, ConnInfo, Export
@@ -25,7 +26,7 @@ class MemoryExport:
         self.read_only = False
         self.content = bytearray(size_bytes)
         self.written_blocks: set[int] = set()
-        self.staged: list[Callable[[], None]] = []
+        self.staged: list[partial[None]] = []
         self.staged_lengths: list[int] = []
         self.read_error: StargateError | None = None
         self.write_error: Exception | None = None
@@ -34,7 +35,7 @@ class MemoryExport:
     def write(self, offset: int, data: memoryview) -> None:
         if self.write_error is not None:
             raise self.write_error
-        self.staged.append(lambda: self._apply(offset, data))
+        self.staged.append(partial(self._apply, offset, data))
         self.staged_lengths.append(len(data))
 
     def _apply(self, offset: int, data: memoryview) -> None:
@@ -42,7 +43,12 @@ class MemoryExport:
         self.written_blocks.update(range(offset // BLOCK, -(-(offset + len(data)) // BLOCK)))
 
     def zero(self, offset: int, length: int, punch: bool) -> None:
-        self.staged.append(lambda: self._apply_zero(offset, length, punch))
+        self.staged.append(partial(self._apply_zero, offset, length, punch))
+
+    def keep(self) -> None:
+        """What is staged no longer refers to the buffers it came in."""
+        own = [[bytes(arg) if isinstance(arg, memoryview) else arg for arg in change.args] for change in self.staged]
+        self.staged = [partial(change.func, *args) for change, args in zip(self.staged, own, strict=True)]
 
     def _apply_zero(self, offset: int, length: int, punch: bool) -> None:
         self.content[offset : offset + length] = bytes(length)
@@ -203,7 +209,19 @@ def running(
     tls: TlsPolicy | None = None,
     address: str = "127.0.0.1",
 ) -> Iterator[Running]:
-    memory = MemoryExports(*exports)
+    with running_with(MemoryExports(*exports), path, max_connections=max_connections, tls=tls, address=address) as made:
+        yield made
+
+
+@contextmanager
+def running_with(
+    memory: MemoryExports,
+    path: str,
+    *,
+    max_connections: int = 512,
+    tls: TlsPolicy | None = None,
+    address: str = "127.0.0.1",
+) -> Iterator[Running]:
     server = Running(memory, path, max_connections=max_connections, tls=tls, address=address)
     try:
         yield server

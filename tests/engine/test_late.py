@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The end of a log segment, when the loop waits for no disk: what is staged stays, in order, as it was sent."""
+
+from __future__ import annotations
+
+import uuid
+from random import Random
+
+import pytest
+
+from stargate.front.exports import FrontExports
+from stargate.nbd.exports import CommitLater
+from stargate.units import BLOCK_BYTES, KiB
+from tests.engine.harness import Site
+
+SIZE = 512 * KiB
+
+
+def put_off(site: Site, name: str) -> tuple[FrontExports, bytes]:
+    """Writes through one buffer until a commit is put off, then spoils the buffer; what the disk must hold after it."""
+    assert site.front is not None
+    exports = FrontExports(site.front.engine, waits=False)
+    export = exports.lookup(name)
+    rng, expected = Random(3), bytearray(SIZE)
+    buffer = bytearray(16 * KiB)
+    while True:
+        offset = rng.randrange((SIZE - len(buffer)) // BLOCK_BYTES) * BLOCK_BYTES
+        buffer[:] = expected[offset : offset + len(buffer)] = rng.randbytes(len(buffer))
+        export.write(offset, memoryview(buffer))
+        try:
+            exports.commit()
+        except CommitLater:
+            buffer[:] = bytes(len(buffer))
+            return exports, bytes(expected)
+
+
+@pytest.fixture
+def site() -> Site:
+    made = Site(Random(1))
+    made.start()
+    return made
+
+
+@pytest.fixture
+def name(site: Site) -> str:
+    assert site.front is not None
+    name = str(uuid.uuid4())
+    site.front.orders.do_vdisk_create(name, SIZE, name, "active", None, None)
+    return name
+
+
+def test_it_keeps_what_was_staged_until_the_segment_is_sealed(site: Site, name: str) -> None:
+    assert site.front is not None
+    exports, expected = put_off(site, name)
+    with pytest.raises(CommitLater):
+        exports.commit()
+    site.front.engine.log.seal()
+    exports.commit()
+    assert site.content(name) == expected
+
+
+def test_a_snapshot_ordered_meanwhile_holds_what_was_staged_before(site: Site, name: str) -> None:
+    assert site.front is not None
+    exports, expected = put_off(site, name)
+    point = str(uuid.uuid4())
+    site.front.orders.do_snapshot_create(point, [name], {}, "", None)
+    assert exports.commit() == site.front.engine.log.appended.position
+    version = exports.lookup(f"snapshot:{point}:{name}")
+    assert b"".join(map(bytes, version.read(0, SIZE))) == expected
+
+
+def test_an_order_that_fails_in_between_fails_what_was_staged(site: Site, name: str) -> None:
+    """Else the batch put off would be answered as written."""
+    assert site.front is not None
+    exports, _ = put_off(site, name)
+    site.disk.fail_at = 1
+    with pytest.raises(Exception, match="log"):
+        site.front.orders.do_snapshot_create(str(uuid.uuid4()), [name], {}, "", None)
+    site.disk.fail_at = 0
+    with pytest.raises(Exception, match="log"):
+        exports.commit()
