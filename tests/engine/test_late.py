@@ -16,9 +16,12 @@ from tests.engine.harness import Site
 SIZE = 512 * KiB
 
 
-def put_off(site: Site, name: str) -> tuple[FrontExports, bytes]:
-    """Writes through one buffer until a commit is put off, then spoils the buffer; what the disk must hold after it."""
+def put_off(site: Site, name: str, *, prepared: bool = True) -> tuple[FrontExports, bytes]:
+    """Writes through one buffer until a commit is put off, then spoils the buffer; what the disk must hold after it.
+    `prepared`: there is a slot for the next segment."""
     assert site.front is not None
+    if prepared:
+        site.front.engine.log.prepare()
     exports = FrontExports(site.front.engine, waits=False)
     export = exports.lookup(name)
     rng, expected = Random(3), bytearray(SIZE)
@@ -79,3 +82,16 @@ def test_an_order_that_fails_in_between_fails_what_was_staged(site: Site, name: 
     site.disk.fail_at = 0
     with pytest.raises(Exception, match="log"):
         exports.commit()
+
+
+def test_it_waits_for_a_slot_that_is_being_made_and_keeps_the_end_of_the_segment_for_orders(
+    site: Site, name: str
+) -> None:
+    assert site.front is not None
+    exports, expected = put_off(site, name, prepared=False)
+    log = site.front.engine.log
+    assert not log.sealing
+    assert log.segment_left > BLOCK_BYTES
+    log.prepare()
+    exports.commit()
+    assert site.content(name) == expected
