@@ -125,7 +125,10 @@ def fill_zeros(file: File, size: int) -> None:
     file.fdatasync()
 
 
-def __init__(self, disk: Disk, path: str, segment_bytes: int, slots: list[Slot], used: set[int]) -> None:
+class SlotPool:
+    """Slots that may take the next segment. `prepare` (any thread) and `take` (writer) exclude each other."""
+
+    def __init__(self, disk: Disk, path: str, segment_bytes: int, slots: list[Slot], used: set[int]) -> None:
         self._disk = disk
         self._path = path
         self._segment_bytes = segment_bytes
