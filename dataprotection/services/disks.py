@@ -19,6 +19,7 @@ from prism.core.engine import engine
 from prism.core.exceptions import Conflict, InvalidInput
 from prism.core.services import audit
 from stargate.errors import AlreadyExists
+from stargate.nbd.listen import is_routable
 
 Owner = VM | VolumeGroup | StoredFile
 DISKS_MAX = 64
@@ -89,10 +90,11 @@ def remove(disk: VirtualDisk, *, actor: Actor) -> None:
 
 
 def nbd_uri(disk: VirtualDisk) -> str:
-    """Where clients reach the disk."""
+    """Where clients reach the disk: `nbds` where they need a certificate (docs/nbd.md)."""
     config = getattr(settings, "SITE_CONFIG", None)
     host, port = (config.listen, config.ports.get("nbd", 10809)) if config else ("127.0.0.1", 10809)
-    return f"nbd://{host}:{port}/{quote(disk.export_name, safe='')}"
+    scheme = "nbds" if is_routable(host) else "nbd"
+    return f"{scheme}://{host}:{port}/{quote(disk.export_name, safe='')}"
 
 
 # -- shared with the other services; no audit rows, the caller's order has one ----------------------------------------

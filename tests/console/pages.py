@@ -10,6 +10,7 @@ from tests.console.conftest import Rows
 # Orders without a page: they answer POST only.
 POST_ONLY = {
     "console:theme", "console:sign-out", "console:alert-acknowledge", "console:alert-resolve", "console:token-revoke",
+    "console:nbd-client-revoke",
     "dp:schedule-preview", "dp:schedule-suspend", "dp:one-time-cancel", "dp:nic-remove", "dp:volume-group-detach",
     "rep:pairing-code", "rep:site-test", "rep:replication-order",
 }  # fmt: skip
@@ -25,7 +26,7 @@ ACTING = {
     "dp:vm-disk-new", "dp:volume-group-new", "dp:volume-group-edit", "dp:volume-group-delete",
     "dp:volume-group-attach", "dp:volume-group-disk-new", "dp:disk-resize", "dp:disk-move", "dp:disk-remove",
     "dp:disk-import", "dp:file-new", "dp:file-delete", "dp:container-new", "dp:container-edit", "dp:container-delete",
-    "rep:site-new", "rep:pair", "rep:site-edit", "rep:site-delete",
+    "rep:site-new", "rep:pair", "rep:site-edit", "rep:site-delete", "console:nbd-client-new",
 }  # fmt: skip
 
 

@@ -85,6 +85,7 @@ def test_it_refuses_a_post_of_a_reader_to_every_order(reader: Client, rows: Rows
         "dp:one-time-cancel": [rows.domain.pk],
         "dp:nic-remove": [rows.vm.nics.get().pk],
         "dp:volume-group-detach": [rows.group.pk, rows.vm.pk],
+        "console:nbd-client-revoke": ["kvm1"],
         "rep:site-test": [rows.site.uuid],
         "rep:replication-order": [rows.replication.uuid, "abort"],
     }

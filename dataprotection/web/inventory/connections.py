@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from dataprotection.models import VirtualDisk
 from dataprotection.services.disks import nbd_uri
@@ -23,6 +24,30 @@ class DiskLine:
     role: str
     reason: str
     connections: list[dict[str, Any]]
+
+    @property
+    def secured(self) -> bool:
+        """Whether clients need a certificate."""
+        return self.uri.startswith("nbds:")
+
+    @property
+    def commands(self) -> str:
+        """Lines to paste on a client, one per program."""
+        parts = urlsplit(self.uri)
+        host, port, export = parts.hostname, parts.port, unquote(parts.path[1:])
+        folder, creds, tls = "", "", ""
+        if self.secured:
+            folder, tls = "?tls-certificates=FOLDER", ",tls-creds=tls0"
+            creds = "-object tls-creds-x509,id=tls0,endpoint=client,dir=FOLDER "
+        server = f"server.type=inet,server.host={host},server.port={port},export={export}{tls},reconnect-delay=60"
+        lines = [
+            f"nbdcopy disk.raw '{self.uri}{folder}'",
+            f"qemu-img convert {creds and '-'}{creds}--image-opts -O raw "
+            f"driver=nbd,host={host},port={port},export={export}{tls} disk.raw",
+            f"qemu-system-x86_64 {creds}-blockdev driver=nbd,node-name=disk0,{server} "
+            "-device virtio-blk-pci,drive=disk0",
+        ]
+        return "\n".join(lines)
 
     @property
     def writers(self) -> list[dict[str, Any]]:

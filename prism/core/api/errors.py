@@ -16,7 +16,7 @@ from rest_framework import exceptions, status
 from rest_framework.response import Response
 
 from prism.core.exceptions import IllegalTransition, InvalidInput, Refused
-from stargate.errors import Fenced, NoSpace, NotFound, OperatorError, PeerError, StargateError, Unavailable
+from stargate.errors import Fenced, LogDamaged, NoSpace, NotFound, OperatorError, PeerError, StargateError, Unavailable
 from stargate.nbd.link import NbdError
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ _ENGINE_STATUS: list[tuple[type[StargateError], int]] = [
     (NotFound, 404),
     (OperatorError, 409),
     (Fenced, 409),
+    (LogDamaged, 409),  # damaged mode: this site takes no orders that change anything
     (NoSpace, 507),
     (PeerError, 503),
     (Unavailable, 503),

@@ -124,7 +124,7 @@ KINDS: dict[str, AlertKind] = {
         "Block Engine Is Unhealthy",
         _C,
         "The block engine is stopped, frozen after a failed write, or damaged.",
-        "Look at the log of stargate; frozen disks are read-only until it is restarted.",
+        "Do what the message says; frozen disks are read-only until the engine is restarted.",
     ),
     "storage_nearly_full": AlertKind(
         "Storage Is Nearly Full",
