@@ -208,6 +208,14 @@ class LogReader:
                 return  # only the step into a fresh segment lay between the last batch and `end`
             yield batch
 
+    def chain(self, start: LogMark) -> Iterator[LogBatch]:
+        """All batches from `start` to where the chain ends at this moment, durable or not. Damage, and a segment that
+        was released, look like its end.
+        """
+        cursor = Cursor(self.info, self._lookup, start, verify_above=None)
+        while (batch := cursor.next()) is not None:
+            yield batch
+
     def read(self, position: int, length: int, crcs: Sequence[int]) -> bytes:
         """`length` payload bytes at `position`, every block checked against `crcs`. Raises LogRangeGone or LogDamaged.
 

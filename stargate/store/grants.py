@@ -10,7 +10,7 @@ from typing import Any
 
 from stargate.catalog.state import State
 from stargate.clock import Clock
-from stargate.errors import PeerRefused
+from stargate.errors import PeerRefused, Unavailable
 from stargate.peer.ingest import Grant
 from stargate.peer.wire import Member
 from stargate.store.hub import CatalogHub
@@ -43,6 +43,8 @@ class CatalogGrants:
         self._met: dict[str, float] = {}  # session -> when its peer was last here
         self.space: Space | None = None
         """Says whether there is room for more; None: always."""
+        self.deleting: Callable[[str], bool] | None = None
+        """Says whether a snapshot that the catalog shows is being deleted; None: no."""
 
     def allow(self, session: str, site_id: str, snapshot: str, quota_bytes: int, expires_seconds: float) -> None:
         """Let `site_id` send `snapshot`. Repeating it prolongs the grant. Raises NoSpace before the last bytes."""
@@ -90,6 +92,17 @@ class CatalogGrants:
                 self._hub.commit({"op": "grant_used", "session": session, "used_bytes": used_bytes})
 
     def grant(self, session: str, site_id: str, snapshot: str) -> Grant:
+        found = self._granted(session, site_id, snapshot)
+        if found.published:
+            self._refuse_deleted(snapshot)
+        return found
+
+    def _refuse_deleted(self, snapshot: str) -> None:
+        """Raises Unavailable rather than vouch for a snapshot that is about to vanish."""
+        if self.deleting is not None and self.deleting(snapshot):
+            raise Unavailable("this snapshot is just being deleted at the other site; send it again in a moment")
+
+    def _granted(self, session: str, site_id: str, snapshot: str) -> Grant:
         with self._hub.lock:
             if site_id not in self._hub.state.peers:
                 raise PeerRefused("this site is not paired with yours; pair the sites again")
@@ -110,6 +123,8 @@ class CatalogGrants:
         raise PeerRefused("no such replication was agreed on, or it took too long; start the replication again")
 
     def publish(self, grant: Grant, members: Sequence[Member], manifest: dict[str, Any]) -> None:
+        if grant.snapshot in self._hub.state.snapshots:
+            self._refuse_deleted(grant.snapshot)
         with self._hub.lock:
             if grant.snapshot in self._hub.state.snapshots:
                 self._end(grant.session)

@@ -26,6 +26,7 @@ from stargate.scrub.scrubber import Scrubber
 from stargate.space import Level
 from stargate.store.accounts import Accounts
 from stargate.store.curator import PAUSE_SECONDS, Curator
+from stargate.store.deletions import PendingDeletions
 from stargate.store.grants import CatalogGrants
 from stargate.store.healing import sources
 from stargate.store.hub import CatalogHub
@@ -73,6 +74,7 @@ class StoreProcess:
         extents.make_room = self._space.release
         self._worker = Worker(disk, self._hub, extents, self._done.set, settings.hot_limit_bytes)
         grants = CatalogGrants(self._hub, clock, lambda: extents.epoch)
+        grants.deleting = PendingDeletions(disk, self._hub, self._worker.drain_to)
         read_table = partial(read_batch_table, disk, "hot")
         sweeper = Sweeper(self._hub, extents, grants, read_table, clock, _in_a_thread)
         accounts = Accounts(self._hub, extents, read_table, clock, sweeper.lock)

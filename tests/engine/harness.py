@@ -33,6 +33,7 @@ from stargate.front.recovery import load_contents, load_state, log_reader, open_
 from stargate.fs.memdisk import MemDisk, Op
 from stargate.hot.format import HotTable
 from stargate.hot.regions import HotReader, read_batch_table
+from stargate.store.deletions import PendingDeletions
 from stargate.store.grants import CatalogGrants
 from stargate.store.hub import CatalogHub
 from stargate.store.sweep import Sweeper
@@ -146,6 +147,7 @@ class Site:
         )
         worker = Worker(self.disk, hub, extents, _never, region_bytes=self.region_bytes)
         grants = CatalogGrants(hub, self.clock, lambda: extents.epoch)
+        grants.deleting = PendingDeletions(self.disk, hub, worker.drain_to)
         sweeper = Sweeper(hub, extents, grants, self._table, self.clock)
         worker._drop_epochs()
         self.store = Store(hub, extents, worker, sweeper, grants)
