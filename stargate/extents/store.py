@@ -16,9 +16,8 @@ from stargate.extents import format as ef
 from stargate.extents.format import ZERO_HASH, Codec, Kind, StoreFrozen
 from stargate.extents.index import Change, Freed, Index, Location, in_batches
 from stargate.extents.reader import ExtentReader
-from stargate.fs.disk import NO_SPACE, Buffer, Disk, File
+from stargate.fs.disk import Buffer, Disk, File
 
-_PUNCH_BATCH = 256
 _LOCK = f"{egroups.FOLDER}.lock"
 
 
@@ -261,28 +260,7 @@ class ExtentStore(ExtentReader):
         owed.
         """
         self._check_writable()
-        if freed is None:
-            return sum(self._punch(batch) for batch in iter(lambda: self.index.freed(_PUNCH_BATCH), []))
-        # Only what the index still owes: a rebuild meanwhile may have brought an extent back to life.
-        ranges = sorted(set(self.index.freed()).intersection(freed))
-        return sum(self._punch(ranges[at : at + _PUNCH_BATCH]) for at in range(0, len(ranges), _PUNCH_BATCH))
-
-    def _punch(self, batch: Sequence[Freed]) -> int:
-        done = sum(item.length for item in batch)
-        with self.lock:  # nobody appends meanwhile: a page at the end of a range is looked at before it goes
-            for item in batch:
-                self._make_hole(item)
-            total = self._returned_bytes() + done
-            self.commit_index(Change(returned=batch, meta=(("returned_bytes", total.to_bytes(8, "little")),)))
-        return done
-
-    def _make_hole(self, item: Freed) -> None:
-        try:
-            self.files.punch(item)
-        except OSError as exc:  # even a hole may need a block for the file system's own books
-            if exc.errno not in NO_SPACE or not self.make_room():
-                raise
-            self.files.punch(item)
+        return sweep.give_back(self, freed)
 
     def cut(self, epoch: int) -> int:
         """Stamps from here on are kept: `epoch`, or the one of the oldest ingest that is open or was when the sweep
@@ -298,9 +276,10 @@ class ExtentStore(ExtentReader):
     def stats(self) -> StoreStats:
         size = sum(self.files.file(egroup).size() for egroup in self.files.numbers())
         freed = sum(item.length for item in self.index.freed())
-        return StoreStats(self.index.count(), len(self._pending), size - self._returned_bytes(), freed, self.epoch)
+        return StoreStats(self.index.count(), len(self._pending), size - self.returned_bytes(), freed, self.epoch)
 
-    def _returned_bytes(self) -> int:
+    def returned_bytes(self) -> int:
+        """Holes in the egroups so far."""
         return int.from_bytes(self.index.meta("returned_bytes") or b"\0", "little")
 
     def rebuild(self) -> int:

@@ -10,12 +10,13 @@ does all that lies below it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from stargate.extents import format as ef
 from stargate.extents import nodes
 from stargate.extents.index import Change, Freed, Index, Location
+from stargate.fs.disk import NO_SPACE
 
 if TYPE_CHECKING:
     from stargate.extents.reader import ExtentReader
@@ -26,6 +27,7 @@ PART_EXTENTS = 1 << 20
 
 CHUNK_RANK, ROOT_RANK = 0, 256
 _BATCH = 1024
+_HOLES = 256
 _BEYOND = b"\xff" * (ef.HASH_BYTES + 1)
 
 
@@ -127,3 +129,31 @@ def _delete_batch(store: ExtentStore, digests: list[bytes], epoch: int) -> list[
         if doomed:
             store.commit_index(Change(deletes=[digest for digest, _ in doomed], freed=freed))
     return freed
+
+
+def give_back(store: ExtentStore, freed: Sequence[Freed] | None) -> int:
+    """Make holes of these ranges (None: of all that are owed) and forget them; bytes."""
+    if freed is None:
+        return sum(_give_back(store, batch) for batch in iter(lambda: store.index.freed(_HOLES), []))
+    # Only what the index still owes: a rebuild meanwhile may have brought an extent back to life.
+    ranges = sorted(set(store.index.freed()).intersection(freed))
+    return sum(_give_back(store, ranges[at : at + _HOLES]) for at in range(0, len(ranges), _HOLES))
+
+
+def _give_back(store: ExtentStore, batch: Sequence[Freed]) -> int:
+    done = sum(item.length for item in batch)
+    with store.lock:  # nobody appends meanwhile: the pages at the ends of a range are looked at before they go
+        for item in batch:
+            _make_hole(store, item)
+        total = store.returned_bytes() + done
+        store.commit_index(Change(returned=batch, meta=(("returned_bytes", total.to_bytes(8, "little")),)))
+    return done
+
+
+def _make_hole(store: ExtentStore, item: Freed) -> None:
+    try:
+        store.files.punch(item)
+    except OSError as exc:  # even a hole may need a block for the file system's own books
+        if exc.errno not in NO_SPACE or not store.make_room():
+            raise
+        store.files.punch(item)
