@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m stargate front|store|ctl`: the engine's processes, and orders from a shell."""
+"""`python -m stargate front|store|ctl|accept-loss|nbd-client`: the engine's processes, and orders from a shell."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stargate.control.client import Engine
 from stargate.errors import StargateError
+from stargate.front import client_tool
 from stargate.units import MiB
 
 
@@ -20,7 +21,10 @@ def _parser() -> argparse.ArgumentParser:
     front = parts.add_parser("front", help="NBD, log, reads")
     store = parts.add_parser("store", help="drain, fold, catalog, peer port")
     ctl = parts.add_parser("ctl", help="one order: stargate ctl --data DIR status | snapshots | call ORDER JSON")
-    for part in (front, store, ctl):
+    loss = parts.add_parser("accept-loss", help="give up what a damaged log lost and start a new one; engine stopped")
+    clients = parts.add_parser("nbd-client", help="certificates of NBD clients: issue, list, revoke")
+    client_tool.add_arguments(clients)
+    for part in (front, store, ctl, loss, clients):
         part.add_argument("--data", type=Path, required=True, help="the site's folder")
     for part in (front, store):
         part.add_argument("--listen", default="127.0.0.1", help="address for clients and peers")
@@ -31,6 +35,10 @@ def _parser() -> argparse.ArgumentParser:
     store.add_argument("--site-id", default="")
     store.add_argument("--hot-limit-mib", type=int, default=6144)
     store.add_argument("--curator-seconds", type=float, default=30.0, help="least pause between sweeps")
+    choices = ("down", "before-damage", "newest-snapshot")
+    loss.add_argument("--bring-back", choices=choices, default="down", help="what becomes of every disk")
+    loss.add_argument("--disk", action="append", default=[], metavar="VDISK=CHOICE", help="of one: this, or a snapshot")
+    loss.add_argument("--yes", action="store_true", help="do it; without this it only says what would be lost")
     ctl.add_argument("--store", action="store_true", help="ask the store process")
     ctl.add_argument("order")
     ctl.add_argument("args", nargs="?", default="{}", help="JSON object")
@@ -57,6 +65,12 @@ def main(argv: list[str] | None = None) -> int:
                 args.data, args.listen, args.peer_port, args.site_id, args.hot_limit_mib * MiB, args.curator_seconds
             )
         )
+    if args.part == "accept-loss":
+        from stargate.store.loss_order import accept_loss
+
+        return accept_loss(args.data, args.bring_back, args.disk, really=args.yes)
+    if args.part == "nbd-client":
+        return client_tool.run(args)
     return _order(args)
 
 

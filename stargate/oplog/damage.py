@@ -15,7 +15,7 @@ from stargate.fs.disk import Disk, File
 from stargate.oplog.format import Append, Appended, LogMark, Superblock, damaged, first_mark
 from stargate.oplog.log import OpLog
 from stargate.oplog.reader import Cursor, blocks_hold
-from stargate.oplog.recovery import Recovered
+from stargate.oplog.recovery import Recovered, recover
 from stargate.oplog.skim import Skimmer
 from stargate.oplog.slots import Slot, load_superblock, open_slots
 from stargate.units import GiB, MiB
@@ -98,3 +98,20 @@ def _walk(info: Superblock, slots: Sequence[Slot], covered: LogMark, nowhere: Fi
     walk.run()
     end = cursor.slot or Slot(-1, nowhere, None)
     return Recovered(cursor.mark, end, cursor.mark.position, info.incarnation, walk.parts)
+
+
+def damage_of(disk: Disk, path: str, covered: LogMark | None) -> LogDamaged | None:
+    """Why `OpLog.open` would refuse this log; None when it would not. Changes nothing."""
+    slots: list[Slot] = []
+    try:
+        info = load_superblock(disk, path)[0]
+        slots = open_slots(disk, path, info, read_only=True)
+        recover(info, slots, covered or first_mark(info.log_id), 0)
+    except LogDamaged as exc:
+        return exc
+    except NotFound:
+        return damaged(covered.position if covered else 0, "the log is gone")
+    finally:
+        for slot in slots:
+            slot.file.close()
+    return None

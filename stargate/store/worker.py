@@ -223,13 +223,16 @@ class Worker:
             return covered
         return first_mark(self._reader.info.log_id)
 
-    def _drain_turn(self) -> bool:
-        self._hub.check_owner()
+    def _open_log(self) -> None:
         if self._reader is None:
-            if not self._disk.exists("oplog/superblock"):
-                return False
             self._reader = LogReader(self._disk, "oplog")
             self._drainer = Drainer(self._reader, self._extents, self._hot)
+
+    def _drain_turn(self) -> bool:
+        self._hub.check_owner()
+        if self._reader is None and not self._disk.exists("oplog/superblock"):
+            return False
+        self._open_log()
         covered = self._covered()
         backlog = self._durable - covered.position
         if backlog <= 0 or self.log_watch.rests(covered.position):
@@ -243,6 +246,16 @@ class Worker:
             if self._durable != durable and self._calm(covered.position):
                 return True  # guests are at work and there is room: wait until they pause or the log fills up
         return self._drain_window(covered)
+
+    def drain_now(self, durable: int) -> None:
+        """In the caller's thread, of a worker that was not started: everything below position `durable`.
+
+        Raises LogDamaged, NoSpace, StoreFrozen.
+        """
+        self._durable = durable
+        self._open_log()
+        while self._drain_window(self._covered()):
+            continue
 
     def _drain_window(self, covered: LogMark) -> bool:
         assert self._reader is not None

@@ -159,6 +159,7 @@ def test_it_asks_the_peers_again_when_only_the_engine_was_restarted(
     ("facts", "words"),
     [
         ({"frozen": True}, "frozen"),
+        ({"damaged": {"message": "read-only: the log is damaged at 7. Activate there."}}, "damaged mode. read-only"),
         ({"store_connected": False, "log_used_bytes": 30, "log_cap_bytes": 40}, "75 % full"),
         ({"last_error": "no space"}, "keeps failing: no space"),
     ],
