@@ -17,8 +17,8 @@ from stargate.extents.store import ExtentStore
 from stargate.fs.disk import Disk
 from stargate.hot.format import HotTable
 from stargate.hot.regions import HotReader
-from stargate.oplog.format import CONTROL, WRITE, LogMark
-from stargate.oplog.reader import LogRangeGone, LogReader
+from stargate.oplog.format import CONTROL, SUPERBLOCK_SLOT_BYTES, WRITE, LogMark, parse_superblock
+from stargate.oplog.reader import LogReader
 from stargate.scrub.places import absent
 from stargate.units import BLOCK_BYTES
 
@@ -52,11 +52,14 @@ def egroup(extents: ExtentStore, entries: Iterable[tuple[bytes, Location]], paus
 
 def index(extents: ExtentStore, roots: Iterable[bytes], chunks: Iterable[bytes], pause: Pause) -> Found:
     """Every hash that a tree or a hot table names must have an entry."""
+    files = set(extents.files.numbers())
+    strays = [(digest, at) for digest, at in extents.index.items() if at.egroup not in files]
+    found = egroup(extents, strays, pause)
     named = [*absent(extents, roots).places]
     some = list(chunks)
     named += [name for name, at in zip(some, extents.index.get_many(some), strict=True) if at is None]
     pause(len(named) * BLOCK_BYTES)
-    return {EXTENT + name.hex(): f"A needed extent cannot be found or read: {name.hex()}." for name in named}
+    return found | {EXTENT + name.hex(): f"A needed extent cannot be found or read: {name.hex()}." for name in named}
 
 
 def region(
@@ -82,7 +85,7 @@ def region(
 
 
 def log(reader: LogReader, start: LogMark, end: int, pause: Pause) -> Found:
-    """The undrained log up to a durable position. What is released meanwhile is no damage."""
+    """The undrained log up to a durable position. Raises LogRangeGone: it was released meanwhile, or lost a segment."""
     found: Found = {}
     try:
         for batch in reader.batches(start, end):
@@ -90,11 +93,26 @@ def log(reader: LogReader, start: LogMark, end: int, pause: Pause) -> Found:
                 if record.type in (WRITE, CONTROL):
                     found |= _record(reader, record.position, record.length, record.crcs)
             pause(batch.end - batch.position)
-    except LogRangeGone:
-        return found
     except DamagedData as exc:
         found["log"] = f"The log is damaged: {exc.message}."
     return found
+
+
+def superblock(disk: Disk) -> Found:
+    """One whole copy is enough, and the next start of the front writes the other; until then a second damage is one
+    too many.
+    """
+    file = disk.open("oplog/superblock", read_only=True)
+    try:
+        copies = [file.pread(SUPERBLOCK_SLOT_BYTES, at) for at in (0, SUPERBLOCK_SLOT_BYTES)]
+    finally:
+        file.close()
+    found = [parse_superblock(copy) for copy in copies]
+    # The first start of a front writes the second copy.
+    started = any(copy is None or copy.incarnation for copy in found[:1]) or found[1] is not None
+    bad = [n for n, copy in enumerate(found) if copy is None and (started or n == 0)]
+    what = "A copy of the log's superblock is damaged; a restart of the front mends it."
+    return {f"superblock:{n}": what for n in bad}
 
 
 def _record(reader: LogReader, position: int, length: int, crcs: Sequence[int]) -> Found:

@@ -43,7 +43,7 @@ class Finder:
             except DamagedData:
                 self.found.places.setdefault(root, (root, Place(RANK_ROOT, 0)))
                 continue
-            if root in self._wanted:
+            if root in self._wanted or self._is_absent(root):
                 self.found.places.setdefault(root, (root, Place(RANK_ROOT, 0)))
             if top != ZERO_HASH and self._node(root, shape, Place(shape.depth, 0), top):
                 self.found.above.add(root)
@@ -54,7 +54,7 @@ class Finder:
         known = self._seen.get(digest)
         if known is not None:
             return known
-        bad = digest in self._wanted
+        bad = digest in self._wanted or self._is_absent(digest)
         if bad:
             self.found.places.setdefault(digest, (root, place))
         try:
@@ -80,6 +80,10 @@ class Finder:
             self.found.above.add(digest)
         self._seen[digest] = bad or dirty
         return bad or dirty
+
+    def _is_absent(self, node: bytes) -> bool:
+        """Readable from memory, but the index has lost it."""
+        return self._absent_in is not None and self._absent_in.get(node) is None
 
     def _chunks(self, children: list[bytes]) -> set[bytes]:
         """Those that are asked for, or absent."""

@@ -23,7 +23,7 @@ from stargate.hot.format import HotTable
 from stargate.hot.regions import HotReader
 from stargate.hot.tables import damaged_copy, restore_head
 from stargate.oplog.format import LogMark
-from stargate.oplog.reader import LogReader
+from stargate.oplog.reader import LogRangeGone, LogReader
 from stargate.scrub import checks
 from stargate.scrub.checks import Found
 from stargate.scrub.dates import Dates
@@ -220,11 +220,21 @@ class Scrubber:
                 self.dates.state.healed += 1
 
     def _log(self) -> Found:
-        at = self._worker.durable_log()
+        try:
+            at = self._worker.durable_log()
+        except DamagedData as exc:
+            return {"log": f"The log is damaged: {exc.message}."}
         if at is None:
             return {}
         try:
-            return checks.log(*at, self._pause)
+            return checks.superblock(self._disk) | checks.log(*at, self._pause)
+        except LogRangeGone as exc:
+            now = self._worker.durable_log()
+            if now is None:
+                return {}
+            now[0].close()
+            # Still to be drained, hence not released by anybody.
+            return {"log": f"A segment of the log is gone: {exc.message}."} if now[1] == at[1] else {}
         finally:
             at[0].close()
 

@@ -98,8 +98,6 @@ class Member:
         assert self.scrubber is not None
         if self.site.front is not None:
             self.store.worker._durable = self.site.front.engine.log.durable.position
-            if self.store.worker._reader is None:
-                self.store.worker._drain_turn()
         return self.scrubber.run_pass()
 
 
