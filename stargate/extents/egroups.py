@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from errno import EIO
 
 from crc32c import crc32c
 
@@ -232,7 +233,7 @@ class Appender:
             return
         file = self._file or self._adopt()
         with _writing():
-            file.pwritev(self._buffers, self._at)
+            _whole(file, self._buffers, self._at)
         self._durable.setdefault(self.egroup, self._at)
         self._dirty[self.egroup] = file
         self._at += self._buffered
@@ -242,7 +243,7 @@ class Appender:
         """Go on in a file that an earlier process began: it may have ended before name and head were durable."""
         file = self._files.file(self.egroup)
         with _writing():
-            file.pwritev([pack_head(self.egroup, self.store_id)], 0)
+            _whole(file, [pack_head(self.egroup, self.store_id)], 0)
         self._file = file
         self._dirty[self.egroup] = file
         self._new_names = True
@@ -279,11 +280,17 @@ class Appender:
         with _writing():
             file = self._files.disk.open(path_of(egroup), create=True)
             self._new_names = True
-            file.pwritev([pack_head(egroup, self.store_id)], 0)
+            _whole(file, [pack_head(egroup, self.store_id)], 0)
         self._files.adopt(egroup, file)
         self._file = file
         self._dirty[egroup] = file
         self.egroup, self._end, self._at = egroup, HEAD_BYTES, HEAD_BYTES
+
+
+def _whole(file: File, buffers: Sequence[Buffer], offset: int) -> None:
+    """A short write counts as an I/O error."""
+    if file.pwritev(buffers, offset) != sum(len(buffer) for buffer in buffers):
+        raise OSError(EIO, "short write")
 
 
 class _writing:

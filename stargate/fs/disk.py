@@ -80,7 +80,8 @@ def write_atomic(disk: Disk, path: str, data: bytes) -> None:
     file = disk.open(temp, create=True)
     try:
         file.truncate(0)
-        file.pwritev([data], 0)
+        if file.pwritev([data], 0) != len(data):
+            raise OSError(errno.EIO, "short write", temp)
         file.fdatasync()
     finally:
         file.close()

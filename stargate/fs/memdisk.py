@@ -63,6 +63,15 @@ class _Node:
             _apply(self.durable, change)
         self.pending.clear()
 
+    def give_up(self, rng: Random | None) -> None:
+        """A failed fdatasync: nothing (`rng` None) or anything of the pending changes was stored, and none is tried
+        again."""
+        pending, self.pending = self.pending, []
+        if rng is not None and pending:
+            survival = Survival(rng, [change.order for change in pending])
+            self.pending = [part for change in pending for part in survival.parts(change, id(self))]
+            self.settle()
+
     def crashed(self, survival: Survival, *, share: bool) -> _Node:
         """What the medium may hold after a power cut."""
         parts = [part for change in self.pending for part in survival.parts(change, id(self))]
@@ -93,7 +102,8 @@ class MemDisk:
 
     `fail_at` N makes the Nth call from now fail with `error`; with `short`, if it is a write, it stores half and says
     so.
-    `fail_fsync` makes every `fdatasync` fail until it is set to 0. `capacity_bytes` None means without end.
+    `fail_fsync` makes every `fdatasync` fail until it is set to 0; with `failed_sync` such a call stores some of the
+    bytes, else none. `capacity_bytes` None means without end.
     """
 
     def __init__(self, *, capacity_bytes: int | None = None) -> None:
@@ -102,6 +112,7 @@ class MemDisk:
         self.error = _errno.EIO
         self.short = False
         self.fail_fsync = 0
+        self.failed_sync: Random | None = None
         self.trace: list[Op] = []
         self._guard = threading.RLock()
         self._names: dict[str, _Node] = {}
@@ -313,7 +324,7 @@ class MemFile:
                 if self._disk.fail_fsync:
                     raise OSError(self._disk.fail_fsync, os.strerror(self._disk.fail_fsync), self._path)
             except OSError:
-                self._node.pending.clear()
+                self._node.give_up(self._disk.failed_sync)
                 raise
             self._node.settle()
 

@@ -14,6 +14,9 @@ from tests.engine.harness import Image, Model, PowerCut, Site
 
 SIZES = [KiB * 64 * 3, KiB * 64 * 2 + 5000, BLOCK_BYTES * 150 + 1, 700_000]
 
+SEGMENT_REST_BYTES = 16 * KiB
+"""No less of a segment is left for data; batches with more than the rest are split."""
+
 
 class History:
     """Random orders to a site, each also to the model. `states`: the models since the last durable one, in order."""
@@ -81,12 +84,24 @@ class History:
                     export.write(offset, memoryview(data))
             commit()
 
-        if len(changes) > 1 and any((o | len(d)) % BLOCK_BYTES for o, d, _ in changes):
+        if any((o | len(d)) % BLOCK_BYTES for o, d, _ in changes):
             for change in changes:  # every one may be the last that survives
                 changes = [change]
-                self.change(act, order)
+                self.in_stages(disk, _edges(change), act, order)
             return
+        split = sum(len(data) for _, data, zero in changes if not zero) > self.site.segment_bytes - SEGMENT_REST_BYTES
+        self.in_stages(disk, [(o, d) for o, d, _ in changes[:-1]] if split else [], act, order)
+
+    def in_stages(
+        self, disk: str, parts: list[tuple[int, bytes]], act: Callable[[Model], None], order: Callable[[], object]
+    ) -> None:
+        """An order that takes several log batches: after a crash the first of its `parts` may be there alone."""
+        before = len(self.states)
+        for part in parts:
+            self.change(lambda m, part=part: m.disks[disk].write(*part), lambda: None)  # type: ignore[misc]
         self.change(act, order)
+        if len(self.states) == before + len(parts):  # refused: the log is full
+            del self.states[before:]
 
     def one_change(self, size: int) -> tuple[int, bytes, bool]:
         rng = self.rng
@@ -266,3 +281,13 @@ class History:
         self.sweep()
         self.check()
         self.recover()
+
+
+def _edges(change: tuple[int, bytes, bool]) -> list[tuple[int, bytes]]:
+    """What an unaligned zeroing writes before the whole blocks: the parts of blocks at its ends, as own log records."""
+    offset, data, zero = change
+    end = offset + len(data)
+    first, last = -(-offset // BLOCK_BYTES) * BLOCK_BYTES, end // BLOCK_BYTES * BLOCK_BYTES
+    if not zero or first >= last:
+        return []
+    return [(start, bytes(stop - start)) for start, stop in ((offset, first), (last, end)) if start < stop]
