@@ -208,7 +208,7 @@ def test_deleting_a_snapshot_gives_its_space_back(site: EngineSite) -> None:
     wait_for(site.drained, "the drain")
     second = site.snapshot(disk)
     site.engine.wait_rooted(second)
-    exclusive = site.engine.store.call("scan")
+    exclusive = site.engine.scan()["exclusive"]
     assert exclusive[snapshot] >= 8 * MiB
     before = site.engine.usage()["stored_bytes"]
     site.engine.snapshot_delete(snapshot)
