@@ -63,6 +63,7 @@ class StoreLink:
         self._queue: deque[tuple[Op, list[tuple[str, HotTable]]]] = deque()
         self._told = engine.state.n  # number of the last op in the queue or applied; the reader thread's
         self._work: Iterator[None] | None = None
+        self._pumping = False  # a call to `_pump` is on its way
         engine.on_damage = self._damaged
         self._reader = threading.Thread(target=self._run, name="store-link", daemon=True)
         self._reporter = threading.Thread(target=self._report, name="store-report", daemon=True)
@@ -136,7 +137,15 @@ class StoreLink:
                     log.error("a drained batch cannot be read, its blocks are lost: %s", exc.message)
         self._told = op["n"]
         self._queue.append((op, tables))
-        self._call_soon(self._pump)
+        self._ask_pump()
+
+    def _ask_pump(self) -> None:
+        """One slice is asked for at a time: a fold of many disks sends many ops at once, and the loop makes all calls
+        that it finds in one turn.
+        """
+        if not self._pumping:
+            self._pumping = True
+            self._call_soon(self._pump)
 
     def _report(self) -> None:
         told: tuple[Line | None, int] = None, -1
@@ -170,6 +179,8 @@ class StoreLink:
     # -- in the loop --------------------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
+        """One slice of the oldest op."""
+        self._pumping = False  # before the queue is looked at: whoever fills it from here on asks again
         if self._work is None:
             if not self._queue:
                 return
@@ -186,7 +197,7 @@ class StoreLink:
             self._queue.popleft()
             if not self._queue:
                 return
-        self._call_soon(self._pump)
+        self._ask_pump()
 
     def _apply(self, op: Op, tables: list[tuple[str, HotTable]]) -> Iterator[None]:
         engine = self._engine

@@ -14,7 +14,7 @@ from threading import Lock
 
 from crc32c import crc32c
 
-from stargate.errors import AlreadyExists, InvalidArgument, LogFrozen, LogFull, NotFound, StargateError
+from stargate.errors import InvalidArgument, LogFrozen, LogFull, NotFound, StargateError
 from stargate.fs.disk import Disk, File
 from stargate.oplog.encode import Encoded, SegmentFull, encode, split
 from stargate.oplog.format import (
@@ -47,12 +47,10 @@ from stargate.oplog.skim import Run
 from stargate.oplog.slots import (
     Slot,
     SlotPool,
-    fill_zeros,
     has_superblock,
     load_superblock,
+    make_empty,
     open_slots,
-    refuse_orphans,
-    slot_path,
     store_superblock,
     superblock_path,
     write_whole,
@@ -106,29 +104,18 @@ class OpLog:
     def create(
         cls, disk: Disk, path: str, *, log_id: bytes, segment_bytes: int = 64 * MiB, cap_bytes: int = 4 * GiB
     ) -> OpLog:
-        """Make an empty log; `log_id` is 16 random bytes. Raises AlreadyExists.
+        """Make an empty log; `log_id` is 16 random bytes. Raises AlreadyExists, Unavailable while another makes it.
 
         A creation cut off by a crash is done again.
         """
         if len(log_id) != 16 or not SEGMENT_BYTES_MIN <= segment_bytes <= min(SEGMENT_BYTES_MAX, cap_bytes):
             raise InvalidArgument("a log needs an id of 16 bytes and segments of 16 KiB to 1 GiB, at most its cap")
-        if disk.exists(superblock_path(path)) and has_superblock(disk, path):
-            raise AlreadyExists(f"there is a log in {path}")
         disk.mkdir(path)
-        info = Superblock(log_id, segment_bytes, cap_bytes, 0)
-        refuse_orphans(disk, path)
-        slot = disk.open(slot_path(path, 0), create=True)
+        lock = disk.lock(f"{path}/lock")  # of two first starts at once one makes the log, the other is refused
         try:
-            slot.truncate(0)
-            fill_zeros(slot, segment_bytes)
-            write_whole(slot, pack_segment(info, SegmentHeader(0, 0, first_mark(log_id))), 0)
-            slot.fdatasync()
+            make_empty(disk, path, Superblock(log_id, segment_bytes, cap_bytes, 0))
         finally:
-            slot.close()
-        disk.sync_dir(path)
-        disk.open(superblock_path(path), create=True).close()
-        disk.sync_dir(path)
-        store_superblock(disk, path, info, 0)
+            lock.close()
         return cls.open(disk, path, covered=first_mark(log_id))
 
     @classmethod

@@ -10,7 +10,7 @@ from errno import EIO
 from itertools import count
 from threading import Lock
 
-from stargate.errors import NoSpace, NotFound, Unavailable
+from stargate.errors import AlreadyExists, NoSpace, NotFound, Unavailable
 from stargate.fs.disk import NO_SPACE, Buffer, Disk, File
 from stargate.oplog.format import (
     BATCH_MAGIC,
@@ -19,6 +19,8 @@ from stargate.oplog.format import (
     SegmentHeader,
     Superblock,
     damaged,
+    first_mark,
+    pack_segment,
     parse_segment,
     parse_superblock,
 )
@@ -206,3 +208,22 @@ class SlotPool:
             self._ready = None
         for slot in rest:
             slot.file.close()
+
+
+def make_empty(disk: Disk, path: str, info: Superblock) -> None:
+    """The files of an empty log, the superblock last. Raises AlreadyExists."""
+    if disk.exists(superblock_path(path)) and has_superblock(disk, path):
+        raise AlreadyExists(f"there is a log in {path}")
+    refuse_orphans(disk, path)
+    slot = disk.open(slot_path(path, 0), create=True)
+    try:
+        slot.truncate(0)
+        fill_zeros(slot, info.segment_bytes)
+        write_whole(slot, pack_segment(info, SegmentHeader(0, 0, first_mark(info.log_id))), 0)
+        slot.fdatasync()
+    finally:
+        slot.close()
+    disk.sync_dir(path)
+    disk.open(superblock_path(path), create=True).close()
+    disk.sync_dir(path)
+    store_superblock(disk, path, info, 0)

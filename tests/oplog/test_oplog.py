@@ -192,6 +192,17 @@ def test_it_is_opened_by_one_at_a_time() -> None:
         OpLog.open(disk, "oplog", covered=FIRST)
 
 
+def test_it_is_made_by_one_at_a_time() -> None:
+    disk = MemDisk()
+    disk.mkdir("oplog")
+    other = disk.lock("oplog/lock")
+    with pytest.raises(Unavailable):
+        make_log(disk)
+    assert disk.list("oplog") == ["lock"]
+    other.close()
+    make_log(disk)
+
+
 def test_it_refuses_to_create_over_a_log_or_over_its_remains() -> None:
     disk = MemDisk()
     log = make_log(disk)

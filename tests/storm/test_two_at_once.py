@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stargate.units import MiB
 from tests.storm.group import DISKS, Group
 from tests.storm.kills import first_block, revive
 from tests.support.engine_site import EngineSite, wait_for
@@ -124,6 +125,32 @@ def test_a_resurrected_store_commits_nothing_after_another_took_over(group: Grou
     group.check()
     site.restart()
     group.check()
+
+
+def test_of_two_first_starts_at_once_one_serves_and_the_other_is_refused(folder: Path) -> None:
+    site = EngineSite(folder)
+    fronts: list[subprocess.Popen[bytes]] = []
+    try:
+        site.start_store()
+        for _ in range(2):
+            site.start_front()
+            assert site.front is not None
+            fronts.append(site.front)
+        wait_for(lambda: any(front.poll() is not None for front in fronts), "one to be refused")
+        loser, site.front = sorted(fronts, key=lambda front: front.poll() is None)
+        assert loser.returncode == 1
+        site.wait_ready()
+        disk = site.disk(MiB)
+        with site.open(disk) as client:
+            client.write(0, b"one")
+            client.flush()
+        site.restart()
+        assert site.content(disk)[:3] == b"one"
+    finally:
+        for front in fronts:
+            front.kill()
+            front.wait()
+        site.stop()
 
 
 def test_a_kill_of_a_frozen_pair_loses_nothing(group: Group, site: EngineSite) -> None:
