@@ -24,6 +24,7 @@ class MemoryExport:
         self.description = f"test disk {name}"
         self.size_bytes = size_bytes
         self.read_only = False
+        self.answers_when_durable = False
         self.content = bytearray(size_bytes)
         self.written_blocks: set[int] = set()
         self.staged: list[partial[None]] = []
