@@ -15,13 +15,19 @@ from itertools import count
 from random import Random
 from typing import NamedTuple
 
-from stargate.errors import LogFrozen, StargateError
+from stargate.errors import StargateError
 from stargate.units import BLOCK_BYTES, KiB
 from tests.crash.explore import small_steps
 from tests.crash.judge import Violation, judge
 from tests.crash.medium import CrashSite, Entropy
 from tests.crash.workload import Workload
 from tests.engine.harness import Image, Model
+
+
+class Failed(Violation):
+    """`number` of the call that failed."""
+
+    number = 0
 
 
 class Failure(NamedTuple):
@@ -182,7 +188,7 @@ OPERATIONS = (
 
 def each_call(operation: Operation, failure: Failure, seed: int, stride: int = 1) -> Iterator[int]:
     """Fails call N of the operation for N = 1, 1 + stride ... until it made fewer calls; yields each N when it was
-    judged. Raises Violation."""
+    judged. Raises Failed."""
     for number in count(1, stride):
         with Entropy(f"{seed}").instead(), small_steps():
             if not _one(operation, failure, seed, number):
@@ -208,7 +214,9 @@ def _one(operation: Operation, failure: Failure, seed: int, number: int) -> bool
             _judge(world, number)
         return made
     except Violation as exc:
-        raise Violation(f"{failure.name} at call {number} of {operation.name}: {exc}") from exc
+        failed = Failed(f"{failure.name} at call {number} of {operation.name}: {exc}")
+        failed.number = number
+        raise failed from exc
     finally:
         _end(site)
 
@@ -218,10 +226,12 @@ def _judge(world: Prepared, number: int) -> None:
     site = world.site
     allowed = world.allowed()
     if site.front is not None and site.store is not None and not site.restarts:
-        with suppress(LogFrozen):
+        try:
             found = [state.difference(site) for state in allowed]
-            if "" not in found:
-                raise Violation(f"while running: {found}")
+        except (StargateError, OSError) as exc:
+            found = [f"{type(exc).__name__}: {exc}"]
+        if "" not in found:
+            raise Violation(f"while running: {found}")
     site.restarts = 0
     world.hang_up()
     delivery = world.delivery
@@ -235,3 +245,29 @@ def _judge(world: Prepared, number: int) -> None:
 def _end(site: CrashSite) -> None:
     site.kill_front()
     site.kill_store()
+
+
+class Called(NamedTuple):
+    """`violation` empty: none. `again`: what `--call` takes to show it."""
+
+    calls: int
+    violation: str = ""
+    again: str = ""
+
+
+def fail_calls(operation: int, failure: int, seed: int, stride: int) -> Called:
+    """`each_call` in a process of its own, by numbers in `OPERATIONS` and `FAILURES`."""
+    try:
+        calls = sum(1 for _ in each_call(OPERATIONS[operation], FAILURES[failure], seed, stride))
+    except Failed as exc:
+        return Called(exc.number, str(exc), f"{operation}:{failure}:{exc.number} --seed {seed}")
+    return Called(calls)
+
+
+def one_call(operation: int, failure: int, number: int, seed: int) -> Called:
+    """One of them again."""
+    try:
+        with Entropy(f"{seed}").instead(), small_steps():
+            return Called(int(_one(OPERATIONS[operation], FAILURES[failure], seed, number)))
+    except Violation as exc:
+        return Called(1, str(exc))
