@@ -71,7 +71,7 @@ def pump(world: World, site: SimSite) -> None:
 
 
 def tasks(world: World, site: SimSite) -> None:
-    world.step_tasks(world.rng.choice([1, 3, 10, 40]))
+    world.step_tasks(world.rng.choice([1, 5, 30, 150]))
 
 
 def time_passes(world: World, site: SimSite) -> None:
@@ -86,10 +86,14 @@ def replicate(world: World, site: SimSite) -> None:
     target = other(world, site)
     if site.store is None or site.front is None or target.store is None or target.lost:
         return
-    known = {name for state in target.guests.states for name in state.points} | target.guests.model.gone
+    known = {name for state in target.guests.states for name in state.points}
     names = [name for name in sorted(site.guests.points()) if name not in known]
+    state = site.store.hub.state
+    rooted = [
+        name for name in names if name in state.snapshots and state.snapshot_state(state.snapshots[name]) == "rooted"
+    ]
     if names:
-        begin(world, site, target, world.rng.choice(names))
+        begin(world, site, target, world.rng.choice(rooted or names))
 
 
 def begin(world: World, site: SimSite, target: SimSite, snapshot: str) -> None:
@@ -103,6 +107,7 @@ def begin(world: World, site: SimSite, target: SimSite, snapshot: str) -> None:
     if transfer.under_way:
         return
     session, rng = transfer.session, world.rng
+    _welcome_again(target, snapshot)
     try:
         target.orders.do_grant(session, site.site_id, snapshot, QUOTA_BYTES, rng.choice([60.0, 3600.0]))
     except EXCUSED as exc:
@@ -114,6 +119,15 @@ def begin(world: World, site: SimSite, target: SimSite, snapshot: str) -> None:
     base = rng.choice([None, *there])
     how = {"fingerprinting": rng.random() < 0.75, "compress": rng.random() < 0.5}
     transfer.task = site.task(f"sync {session}", lambda: site.send(target, snapshot, session, base=base, **how))
+
+
+def _welcome_again(target: SimSite, snapshot: str) -> None:
+    """One that was deleted there may be there again from now on."""
+    guests = target.guests
+    if snapshot in guests.model.gone:
+        target.must.discard(snapshot)
+        for state in (*guests.states, *guests.history):
+            state.gone -= {snapshot}
 
 
 def delete_received(world: World, site: SimSite) -> None:
@@ -153,7 +167,7 @@ ACTIONS = (
     Action("pump", 14, pump),
     Action("tasks", 40, tasks),
     Action("time", 2, time_passes),
-    Action("replicate", 8, replicate),
+    Action("replicate", 12, replicate),
     Action("delete_received", 1, delete_received),
     Action("check", 1, check),
 )

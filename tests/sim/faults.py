@@ -110,13 +110,13 @@ def space_again(world: World, site: SimSite) -> None:
 
 
 FAULTS = (
-    Action("power_cut", 2, power_cut),
+    Action("power_cut", 3, power_cut),
     Action("power_cut_everywhere", 0.5, power_cut_everywhere),
     Action("kill", 2, kill),
     Action("away", 1, away),
     Action("index_lost", 0.7, index_lost),
     Action("line_cut", 2, line_cut),
-    Action("bad_link", 4, bad_link),
+    Action("bad_link", 6, bad_link),
     Action("mangled_frame", 2, mangled_frame),
     Action("clock_jump", 1, clock_jump),
     Action("failing_call", 1.5, failing_call),

@@ -129,7 +129,7 @@ def world_turn(world: World, site: SimSite) -> bool:
         site.settle()
     if site.front is None or site.store is None or site.restarts:
         return False
-    if _undrained(site) and not site.busy("drain") and not world.rotten:
+    if not world.rotten and not site.busy("drain") and _undrained(site):
         site.task("drain", site.drain)
         busy = True
     if next(site.store.hub.state.foldable(), None) is not None and not site.busy("fold") and not world.rotten:

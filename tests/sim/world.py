@@ -201,7 +201,8 @@ class World:
             if site.front is None:
                 site.start_front()
             site.connect()
-            self._activate(site)
+            if site.front.engine.damage is None:
+                self._activate(site)
         except PowerCut:
             self.crash(site)
             return
@@ -210,6 +211,9 @@ class World:
                 raise Violation(f"{site.address} does not start: {exc!r}") from exc
             self.lose(site)
             return
+        damage = None if site.front is None else site.front.engine.damage
+        if damage is not None and not self.rotten:
+            raise Violation(f"{site.address} starts damaged: {damage.error()!r}")
         try:
             check(self, site)
         except PowerCut:
