@@ -19,7 +19,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-.PHONY: help up down status reset password venv venv-dev test lint bench sim storm stun fuzz conformance pictures fresh lock clean
+.PHONY: help up down status reset password venv venv-dev test lint bench sim crash crash-mutants storm stun fuzz corrupt conformance pictures fresh lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -85,6 +85,15 @@ fuzz: venv-dev ## hostile messages on the NBD and the peer port of a real engine
 conformance: venv-dev ## NBD with foreign clients, TLS, and a QEMU guest that lives through kills of the engine (ROWS=N1,guest COUNT=n SEED=n)
 	@.ci/system-packages qemu-system-x86
 	@exec $(BIN)/python -m tests.conformance --count $(or $(COUNT),1) $(if $(SEED),--seed $(SEED)) $(if $(ROWS),--rows "$(ROWS)")
+
+crash: venv-dev ## power cuts before every disk call of random histories, every call failing once: STATES=20000 [SEED=n]
+	@exec $(BIN)/python -m tests.crash --states $(or $(STATES),20000) $(if $(SEED),--seed $(SEED))
+
+crash-mutants: venv-dev ## break rules of the engine on purpose; each must be caught [SEED=n]
+	@exec $(BIN)/python -m tests.crash.mutants $(if $(SEED),--seed $(SEED))
+
+corrupt: venv-dev ## damage stored bytes of either of two sites: found, healed or refused (CASES=2000 SEED=n)
+	@exec $(BIN)/python -m tests.corrupt --cases $(or $(CASES),2000) $(if $(SEED),--seed $(SEED))
 
 sim: venv-dev ## two simulated sites under power cuts, bad disks and bad links: SEEDS=2000, or SEED=n to replay one
 	@exec $(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000))
