@@ -95,14 +95,16 @@ class FrontProcess:
     # -- start --------------------------------------------------------------------------------------------------------
 
     def _await_store(self) -> None:
-        """Wait a while for the store, which makes catalog and index; without them there is nothing to start from."""
+        """Wait a while for the store, which makes catalog and index; without them there is nothing to start from. A log
+        says that they were there: it is made by the first front that found them.
+        """
         path = str(self._run_dir / "internal.sock")
         deadline = time.monotonic() + STORE_WAIT_SECONDS
         while True:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
                 if sock.connect_ex(path) == 0:
                     return
-            if time.monotonic() > deadline and (self._settings.data / "stargate" / "index").exists():
+            if time.monotonic() > deadline and self._disk.exists("oplog/superblock"):
                 log.warning("no store process: serving from log, hot tier and extents without drain")
                 return
             time.sleep(0.1)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable
@@ -16,6 +17,13 @@ from tests.support.oracle import BLOCK
 
 CAP_MIB = 4096
 SEGMENT_MIB = 64
+
+
+def cpu_seconds(site: EngineSite) -> float:
+    """Of the front so far: what a restart costs on a machine that has nothing else to do."""
+    assert site.front is not None
+    fields = Path(f"/proc/{site.front.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def full_cap_kills(folder: Path, *, seed: int, kills: int, full: int = 0, say: Callable[[str], None] = print) -> Report:
@@ -41,7 +49,10 @@ def full_cap_kills(folder: Path, *, seed: int, kills: int, full: int = 0, say: C
             report.during["full, default cap"] += 1
             report.victims["front, log full"] += 1
             report.served_seconds.append(revive(site, first_block(bulk.vdisk)))
-            say(f"  served again after {report.served_seconds[-1]:.2f} s")
+            say(
+                f"  served again after {report.served_seconds[-1]:.2f} s; the front used {cpu_seconds(site):.1f} s of "
+                f"one core, load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+            )
             if number + 1 < kills:
                 site.kill("store")
                 time.sleep(rng.random() * 0.2)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stargate.front.service import STORE_WAIT_SECONDS
 from stargate.units import MiB
 from tests.storm.group import DISKS, Group
 from tests.storm.kills import first_block, revive
@@ -150,6 +151,21 @@ def test_of_two_first_starts_at_once_one_serves_and_the_other_is_refused(folder:
         for front in fronts:
             front.kill()
             front.wait()
+        site.stop()
+
+
+def test_a_first_front_waits_for_a_store_that_is_slow_to_start(folder: Path) -> None:
+    """The store had made its folders and no index yet: there is nothing to serve from without it."""
+    site = EngineSite(folder)
+    (folder / "stargate" / "index").mkdir(parents=True)
+    try:
+        site.start_front()
+        assert site.front is not None
+        with pytest.raises(subprocess.TimeoutExpired):
+            site.front.wait(STORE_WAIT_SECONDS + 2)
+        site.start_store()
+        site.wait_ready()
+    finally:
         site.stop()
 
 
