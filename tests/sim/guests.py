@@ -15,7 +15,8 @@ from random import Random
 
 from stargate.errors import DamagedData, ExportDown, LogFull, StargateError
 from stargate.units import BLOCK_BYTES, KiB
-from tests.engine.harness import Image, Model, Site
+from tests.engine.harness import Site
+from tests.engine.model import Image, Model
 
 BATCH_BYTES = 200 * KiB
 """Data that surely fits one batch of the log, so that all of it survives or nothing."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from stargate.extents import nodes
 from stargate.extents.format import Kind
 from stargate.extents.tree import reachable
-from tests.engine.harness import Found, Model, compare
+from tests.engine.model import Found, Model, compare
 from tests.sim.guests import Violation
 from tests.sim.site import SimSite
 

@@ -17,7 +17,8 @@ from stargate.front import link
 from stargate.peer import conversation, outbox
 from stargate.store import hub
 from stargate.units import KiB
-from tests.engine.harness import Image, PowerCut
+from tests.engine.harness import PowerCut
+from tests.engine.model import Image
 from tests.sim import oracle
 from tests.sim.baton import Baton, BatonCondition, Task
 from tests.sim.clock import VirtualClock

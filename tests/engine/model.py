@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a site must hold, what it is found to hold, and the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from stargate.units import BLOCK_BYTES
+
+if TYPE_CHECKING:
+    from tests.engine.harness import Site
+
+
+@dataclass(slots=True)
+class Image:
+    """A disk's size in bytes and its content by block; blocks that are not there are zeros."""
+
+    size: int
+    blocks: dict[int, bytes] = field(default_factory=dict)
+    _whole: bytes | None = None
+
+    def copy(self, size: int = 0) -> Image:
+        return Image(size or self.size, dict(self.blocks), None if size else self._whole)
+
+    def write(self, offset: int, data: bytes) -> None:
+        self._whole = None
+        at = offset
+        while at < offset + len(data):
+            block, inside = divmod(at, BLOCK_BYTES)
+            step = min(BLOCK_BYTES - inside, offset + len(data) - at)
+            old = self.blocks.get(block, bytes(BLOCK_BYTES))
+            self.blocks[block] = old[:inside] + data[at - offset : at - offset + step] + old[inside + step :]
+            at += step
+
+    def bytes(self) -> bytes:
+        if self._whole is None:
+            count = -(-self.size // BLOCK_BYTES)
+            self._whole = b"".join(self.blocks.get(n, bytes(BLOCK_BYTES)) for n in range(count))[: self.size]
+        return self._whole
+
+
+@dataclass(slots=True)
+class Found:
+    """What a site gives to read, as in `Model`: a disk as bytes, or with damage allowed as blocks, None where refused."""
+
+    disks: dict[str, bytes | list[bytes | None]] = field(default_factory=dict)
+    points: dict[str, dict[str, bytes | list[bytes | None]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, site: Site, *, damage: bool = False) -> Found:
+        """Read everything that the front serves. Without `damage` raises what a reader would get."""
+        assert site.front is not None
+        state = site.front.engine.state
+        read = site.blocks if damage else site.content
+        points = {
+            name: {m.disk: read(f"snapshot:{name}:{m.disk}") for m in snapshot.members}
+            for name, snapshot in state.snapshots.items()
+        }
+        return cls({name: read(name) for name, disk in state.vdisks.items() if disk.role != "down"}, points)
+
+
+@dataclass(slots=True)
+class Model:
+    """What must be there: disks by uuid, and snapshots' disks by export name.
+
+    `gone` are snapshots received from another site that were deleted here; what is received has no place in the order
+    of the log, so it is not among `points`.
+    """
+
+    disks: dict[str, Image] = field(default_factory=dict)
+    points: dict[str, dict[str, Image]] = field(default_factory=dict)
+    gone: frozenset[str] = frozenset()
+
+    def copy(self) -> Model:
+        disks = {name: image.copy() for name, image in self.disks.items()}
+        return Model(disks, dict(self.points), self.gone)
+
+    def difference(self, site: Site) -> str:
+        """Empty when the site holds exactly this."""
+        return self.unlike(Found.of(site))
+
+    def unlike(self, found: Found, *, received: Container[str] = ()) -> str:
+        """Empty when this was found, apart from the snapshots `received`, of which only that none is `gone` counts."""
+        own = {name: members for name, members in found.points.items() if name not in received}
+        if set(found.disks) != set(self.disks) or set(own) != set(self.points):
+            return "other disks or snapshots"
+        if back := self.gone & found.points.keys():
+            return f"deleted snapshots are back: {sorted(back)}"
+        for name, image in self.disks.items():
+            if (what := compare(found.disks[name], image.bytes())) is not None:
+                return f"disk {name} {what}"
+        for snapshot, members in self.points.items():
+            if set(own[snapshot]) != set(members):
+                return f"snapshot {snapshot} has other disks"
+            for disk, image in members.items():
+                if (what := compare(own[snapshot][disk], image.bytes())) is not None:
+                    return f"snapshot {snapshot} disk {disk} {what}"
+        return ""
+
+
+def compare(found: bytes | list[bytes | None], wanted: bytes) -> str | None:
+    """None when equal; blocks that were refused are equal to all."""
+    if found == wanted:
+        return None
+    if isinstance(found, list):
+        blocks = [wanted[at : at + BLOCK_BYTES] for at in range(0, len(wanted), BLOCK_BYTES)]
+        if len(found) != len(blocks):
+            return f"has {len(found)} blocks, not {len(blocks)}"
+        wrong = next((n for n, block in enumerate(found) if block is not None and block != blocks[n]), None)
+        return None if wrong is None else f"block {wrong} holds {found[wrong]!r:.40}, not {blocks[wrong]!r:.40}"
+    if len(found) != len(wanted):
+        return f"has {len(found)} bytes, not {len(wanted)}"
+    at = next(n for n in range(len(found)) if found[n] != wanted[n])
+    return f"block {at // BLOCK_BYTES} (byte {at}) holds {found[at : at + 8]!r}, not {wanted[at : at + 8]!r}"
