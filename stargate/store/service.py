@@ -16,12 +16,13 @@ from pathlib import Path
 
 from stargate.clock import SystemClock
 from stargate.control.server import ControlServer
-from stargate.errors import StargateError
+from stargate.errors import StargateError, Unavailable
 from stargate.extents.index import LmdbIndex
 from stargate.extents.store import ExtentStore
 from stargate.fs.disk import OsDisk
 from stargate.hot.regions import read_batch_table
 from stargate.internal import Line
+from stargate.scrub.offline import move_aside
 from stargate.scrub.scrubber import Scrubber
 from stargate.space import Level
 from stargate.store.accounts import Accounts
@@ -68,8 +69,7 @@ class StoreProcess:
         clock = SystemClock()
         self._space = Space(disk, clock)
         self._hub = CatalogHub(disk, self._space.release)
-        self._space.tend()
-        extents = ExtentStore(disk, LmdbIndex(folder / "index"), writable=True, roots=self._hub.state.roots())
+        extents = ExtentStore(disk, _open_index(disk, folder), writable=True, roots=self._hub.state.roots())
         self._extents = extents
         extents.make_room = self._space.release
         self._worker = Worker(disk, self._hub, extents, self._done.set, settings.hot_limit_bytes)
@@ -179,6 +179,17 @@ class StoreProcess:
         finally:
             self._hub.detach(line)
             line.close()
+
+
+def _open_index(disk: OsDisk, folder: Path) -> LmdbIndex:
+    """An index that cannot be opened is moved aside; the empty one is filled from the extent groups."""
+    try:
+        return LmdbIndex(folder / "index")
+    except Unavailable as exc:
+        log.error("%s (%s): it is made anew", exc.message, exc.detail)
+        kept = move_aside(disk, "index")
+        log.error("the damaged index is in %s", kept)
+        return LmdbIndex(folder / "index")
 
 
 def _in_a_thread(work: Callable[[], None]) -> None:

@@ -21,7 +21,10 @@ from stargate.units import MiB
 log = logging.getLogger(__name__)
 
 RESERVE_PATH = "reserve"
-RESERVE_BYTES = 64 * MiB
+RESERVE_BYTES = 32 * MiB
+RESERVE_AFTER_SECONDS = 5.0
+"""A start has other things to write first."""
+
 RESERVE_SHARE = 64
 """On a small file system the reserve is no more than one part in this many."""
 
@@ -40,17 +43,19 @@ class Space:
         self._lock = threading.Lock()
         self._reserve_bytes = min(reserve_bytes, disk.total_bytes() // RESERVE_SHARE) & -MiB
         self._complete = self._whole()
+        self._given_up = False
+        self._make_from = clock.monotonic() + RESERVE_AFTER_SECONDS
         self._history: list[tuple[float, int]] = []
 
     # -- who may write ------------------------------------------------------------------------------------------------
 
     def level(self) -> Level:
         """A store that gave up its reserve is full until it has it again."""
-        return self._gauge.level() if self._complete else Level.FULL
+        return Level.FULL if self._given_up else self._gauge.level()
 
     def bulk(self) -> None:
         """Before a drain, a fold or a batch of received data. Raises NoSpace."""
-        if not self._complete or level_of(self._disk.free_bytes(), self._disk.total_bytes()) is Level.FULL:
+        if self._given_up or level_of(self._disk.free_bytes(), self._disk.total_bytes()) is Level.FULL:
             raise NoSpace("the storage is full; delete snapshots or disks, or add space to the site's file system")
 
     def incoming(self) -> None:
@@ -73,14 +78,15 @@ class Space:
             if not self._disk.exists(RESERVE_PATH):
                 return False
             log.warning("the storage is full: the reserve is given up for the catalog and the sweep")
-            self._complete = self._reserve_bytes == 0
+            self._given_up = self._reserve_bytes > 0
+            self._complete = not self._given_up
             self._disk.unlink(RESERVE_PATH)
             return True
 
     def tend(self) -> None:
         """Make the reserve when it is missing and there is room for it. Called every second or so."""
         self._remember()
-        if self._complete:
+        if self._complete or self._clock.monotonic() < self._make_from:
             return
         total = self._disk.total_bytes()
         if self._disk.free_bytes() < threshold_bytes(Level.FULL, total) + 2 * self._reserve_bytes:
@@ -88,6 +94,7 @@ class Space:
         with self._lock, suppress(OSError):
             self._fill()
             self._complete = self._whole()
+            self._given_up = self._given_up and not self._complete
 
     def _whole(self) -> bool:
         if not self._reserve_bytes:

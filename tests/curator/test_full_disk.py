@@ -71,6 +71,10 @@ def well(site: EngineSite) -> bool:
     return level(site) == site.engine.status()["space"] == "good" and site.drained()
 
 
+def reserved(site: EngineSite) -> bool:
+    return bool(site.engine.usage()["reserve_bytes"])
+
+
 def blocks(site: EngineSite) -> int:
     """Bytes that the file system holds for the extent groups."""
     folder = site.folder / "stargate" / "egroups"
@@ -109,6 +113,7 @@ def test_when_another_program_takes_the_last_byte_a_snapshot_can_still_be_delete
     wait_for(site.drained, "the drain")
     before = blocks(site)
     assert before > 32 * MiB
+    wait_for(lambda: reserved(site), "the reserve")
     hog = Hog(site)
     hog.take()
     taken: dict[int, bytes] = {}
@@ -126,7 +131,7 @@ def test_when_another_program_takes_the_last_byte_a_snapshot_can_still_be_delete
     wait_for(site.drained, "the drain, which has space again")
     check(site, disk, taken)
     wait_for(lambda: level(site) != "full", "the level")
-    wait_for(lambda: site.engine.usage()["reserve_bytes"], "the reserve")
+    wait_for(lambda: reserved(site), "the reserve")
     hog.let_go()
     wait_for(lambda: well(site), "the level")
     site.engine.wait_rooted(site.snapshot(disk))
@@ -166,6 +171,7 @@ def test_a_store_starts_on_a_full_disk(sites: Sites) -> None:
         client.flush()
     old = site.snapshot(disk)
     site.engine.wait_rooted(old)
+    wait_for(lambda: reserved(site), "the reserve")
     hog = Hog(site)
     hog.take()
     site.restart()
