@@ -306,4 +306,5 @@ class Site:
 def _never() -> None:
     raise AssertionError("the store gave up")
 
+
 __all__ = ["CutDisk", "Front", "Image", "Mailbox", "Model", "PowerCut", "Site", "Store"]

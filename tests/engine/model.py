@@ -43,7 +43,7 @@ class Image:
 
 @dataclass(slots=True)
 class Found:
-    """What a site gives to read, as in `Model`: a disk as bytes, or with damage allowed as blocks, None where refused."""
+    """What a site gives to read, as in `Model`: a disk as bytes, or with damage allowed as blocks, None if refused."""
 
     disks: dict[str, bytes | list[bytes | None]] = field(default_factory=dict)
     points: dict[str, dict[str, bytes | list[bytes | None]]] = field(default_factory=dict)
