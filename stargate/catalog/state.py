@@ -14,13 +14,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from stargate.catalog import marks
 from stargate.errors import DamagedData
 from stargate.oplog.format import LogMark
 from stargate.units import BLOCK_BYTES
 
 Op = dict[str, Any]
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
+STATE_FORMATS = (1, 2)
+"""Those that this version reads; 1 knew neither boots nor what is unsynced."""
 NOTHING_COVERED = LogMark(0, 0, 0)
 ROLES = ("active", "readonly", "down")
 
@@ -45,6 +48,9 @@ class VDisk:
     export_name: str
     reason: str = ""
     gated: bool = False  # replicated: starts read-only until a peer was asked (stale-site rule)
+    write_through: bool = False  # every write is answered when it is durable
+    unsynced: bool = False  # may have acknowledged what is not durable yet
+    reopen: str = ""  # why it is not served until an operator re-opens it; empty: it is
 
 
 @dataclass(slots=True)
@@ -107,6 +113,7 @@ class State:
     """Everything the catalog knows."""
 
     log_id: str = ""
+    boot_id: str = ""  # of the machine when the front last started; empty: not known
     n: int = 0  # number of the last store op
     covered: LogMark = NOTHING_COVERED
     term: int = 0
@@ -171,11 +178,12 @@ class State:
 
     @classmethod
     def from_dict(cls, data: Op) -> State:
-        if data.get("format") != STATE_FORMAT:
+        if data.get("format") not in STATE_FORMATS:
             raise DamagedData(
                 f"catalog format {data.get('format')!r} is not {STATE_FORMAT}: start the version that wrote it"
             )
         state = cls(**{k: data[k] for k in ("log_id", "n", "term", "token", "sweep", "next_handle")})
+        state.boot_id = data.get("boot_id", "")
         state.covered = LogMark(*data["covered"])
         state.vdisks = {k: VDisk(**v) for k, v in data["vdisks"].items()}
         for key, value in data["epochs"].items():
@@ -204,6 +212,7 @@ def _create(state: State, op: Op, position: int) -> None:
         role=op["role"],
         head=op["epoch"],
         export_name=op["export_name"],
+        write_through=op.get("write_through", False),
     )
     state.next_handle = max(state.next_handle, op["handle"] + 1)
 
@@ -223,6 +232,7 @@ def _set_root(state: State, op: Op, position: int) -> None:
     disk.head = op["epoch"]
     disk.size_bytes = op["size_bytes"]
     disk.generation = op["generation"]
+    disk.reopen = ""
 
 
 def _delete(state: State, op: Op, position: int) -> None:
@@ -234,6 +244,7 @@ def _role(state: State, op: Op, position: int) -> None:
         disk = state.vdisks.get(name)
         if disk is not None:
             disk.role, disk.generation, disk.reason = op["role"], generation, op["reason"]
+            disk.reopen = ""
 
 
 def _gated(state: State, op: Op, position: int) -> None:
@@ -348,11 +359,12 @@ def _sweep(state: State, op: Op, position: int) -> None:
     state.sweep = op["sweep"]
 
 
-LOG_OPS = frozenset(
+LOG_OPS = marks.OPS | frozenset(
     {"log_created", "create", "resize", "set_root", "delete", "role", "gated", "seal", "snapshot_delete", "term"}
 )
 
 _HANDLERS = {
+    **marks.HANDLERS,
     "log_created": _log_created,
     "create": _create,
     "resize": _resize,

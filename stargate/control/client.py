@@ -79,10 +79,11 @@ class Engine:
         export_name: str,
         role: str = "active",
         source: Mapping[str, str] | None = None,
+        write_through: bool = False,
         term: int | None = None,
     ) -> Json:
         """New vDisk: zeros, or a clone of `source` {"snapshot", "disk"} (then size_bytes may be 0 = as in the
-        snapshot)."""
+        snapshot). `write_through`: each write is answered when it is durable."""
         return cast(
             Json,
             self.front.call(
@@ -93,6 +94,7 @@ class Engine:
                 role=role,
                 source=dict(source) if source else None,
                 term=term,
+                write_through=write_through,
             ),
         )
 
@@ -116,6 +118,15 @@ class Engine:
         """`active`, `readonly` or `down`, durable. Leaving `active` fences: clients are disconnected, generations
         raised."""
         return cast(Json, self.front.call("set_role", vdisks=list(vdisks), role=role, reason=reason, term=term))
+
+    def reopen(self, vdisks: Sequence[str], *, term: int | None = None) -> Json:
+        """Serve disks again that the machine's death took down: {"reopened"}. Their guests must not be running."""
+        return cast(Json, self.front.call("reopen", vdisks=list(vdisks), term=term))
+
+    def set_write_through(self, vdisks: Sequence[str], write_through: bool, *, term: int | None = None) -> Json:
+        """Whether every write is answered only when it is durable. Connected clients need not come back for it."""
+        args = {"vdisks": list(vdisks), "write_through": write_through, "term": term}
+        return cast(Json, self.front.call("set_write_through", **args))
 
     def set_gated(self, vdisks: Sequence[str], gated: bool) -> Json:
         """Gated vDisks (of replicated domains) start read-only after a restart until `set_gate` or 30 s passed.

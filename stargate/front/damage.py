@@ -31,6 +31,11 @@ class Damage(NamedTuple):
         """For an operator: where, and what to do."""
         return f"read-only: {self.reason}. {WAY_OUT if self.heads_lost else STILL_WHOLE}"
 
+    @property
+    def brief(self) -> str:
+        """Beside each disk."""
+        return "read-only: the log is damaged" + (", last content unknown" if self.heads_lost else "")
+
     def error(self) -> LogDamaged:
         return LogDamaged(self.message, str(self.position))
 
@@ -44,6 +49,7 @@ class LostHead:
     """
 
     read_only = True
+    answers_when_durable = False
 
     def __init__(self, disk: VDisk, damage: Damage) -> None:
         self._damage = damage

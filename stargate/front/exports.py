@@ -12,6 +12,7 @@ from stargate.errors import ExportDown, NotFound, ReadOnly, StargateError
 from stargate.front.damage import LostHead
 from stargate.front.engine import ZEROS, FrontEngine
 from stargate.front.layers import Kind, Layer, plan
+from stargate.front.unsynced import Unsynced
 from stargate.fs.disk import Buffer
 from stargate.nbd.exports import ConnInfo, Export
 from stargate.units import BLOCK_BYTES
@@ -37,6 +38,10 @@ class VersionExport:
     @property
     def read_only(self) -> bool:
         return True
+
+    @property
+    def answers_when_durable(self) -> bool:
+        return False
 
     def layer(self) -> Layer:
         return self._layer
@@ -118,9 +123,10 @@ def _in_bytes(found: list[tuple[int, int]], offset: int, length: int) -> list[tu
 class DiskExport(VersionExport):
     """A vDisk as one client opened it. It dies with the generation it was opened at."""
 
-    def __init__(self, engine: FrontEngine, disk: VDisk, *, read_only: bool) -> None:
+    def __init__(self, engine: FrontEngine, disk: VDisk, unsynced: Unsynced, *, read_only: bool) -> None:
         super().__init__(engine, disk.export_name, engine.layers.get(disk.head), disk.size_bytes, f"vDisk {disk.vdisk}")
         self._disk = disk
+        self._unsynced = unsynced
         self._generation = disk.generation
         self._read_only = read_only
 
@@ -140,16 +146,23 @@ class DiskExport(VersionExport):
     def pace(self) -> float:
         return self._engine.pacer.delay()
 
-    def _check_writable(self) -> None:
+    @property
+    def answers_when_durable(self) -> bool:
+        return self._disk.write_through or self._unsynced.is_new(self._disk)
+
+    def _begin(self) -> None:
+        """The first write of a disk that was quiet, or one that is refused."""
         if self._engine.damage is not None:
             raise self._engine.damage.error()
         if self._read_only:
             raise ReadOnly(f"{self.name} is read-only")
+        if not self._disk.write_through:
+            self._unsynced.note(self._disk)
 
     def write(self, offset: int, data: memoryview) -> None:
         layer = self.layer()
-        if self.read_only:
-            self._check_writable()
+        if not self._disk.unsynced or self._read_only or self._engine.damage is not None:
+            self._begin()
         if (offset | len(data)) & (BLOCK_BYTES - 1):
             self._write_unaligned(layer, offset, data)
         else:
@@ -172,8 +185,8 @@ class DiskExport(VersionExport):
 
     def zero(self, offset: int, length: int, punch: bool) -> None:
         layer = self.layer()
-        if self.read_only:
-            self._check_writable()
+        if not self._disk.unsynced or self._read_only or self._engine.damage is not None:
+            self._begin()
         end = offset + length
         first = -(-offset // BLOCK_BYTES)
         # behind the disk's end (which may have moved since this client came) nothing can be lost
@@ -207,6 +220,7 @@ class FrontExports:
         self._held: set[str] = set()  # vDisks being fenced or restored: not served although their role says so
         self.gates: dict[str, tuple[str, str]] = {}  # vdisk -> (open | readonly, reason)
         self.durable_fd = engine.wake_fd
+        self.unsynced = Unsynced(engine)
 
     def lookup(self, name: str) -> Export:
         if name.startswith("snapshot:"):
@@ -219,10 +233,14 @@ class FrontExports:
     def _disk(self, disk: VDisk) -> Export:
         if disk.role == "down" or disk.vdisk in self._held:
             raise ExportDown(f"{disk.export_name} is down: {disk.reason or 'an order is at work on it'}")
+        if disk.reopen:
+            raise ExportDown(f"{disk.export_name} is down: {disk.reopen}")
         damage = self._engine.damage
         if damage is not None and damage.heads_lost:
             return LostHead(disk, damage)
-        return DiskExport(self._engine, disk, read_only=disk.role != "active" or self.gate_of(disk)[0] != "open")
+        return DiskExport(
+            self._engine, disk, self.unsynced, read_only=disk.role != "active" or self.gate_of(disk)[0] != "open"
+        )
 
     def _snapshot(self, name: str) -> Export:
         _, _, rest = name.partition(":")
@@ -250,7 +268,7 @@ class FrontExports:
         self._held.difference_update(vdisks)
 
     def names(self) -> list[str]:
-        return sorted(d.export_name for d in self._engine.state.vdisks.values() if d.role != "down")
+        return sorted(d.export_name for d in self._engine.state.vdisks.values() if d.role != "down" and not d.reopen)
 
     def commit(self) -> int:
         return self._engine.commit(wait=self._waits)
@@ -270,6 +288,13 @@ class FrontExports:
 
     def closed(self, conn: ConnInfo) -> None:
         self._open.pop(conn.number, None)
+
+    def tidy(self) -> None:
+        """In the loop, once in a while."""
+        self.unsynced.tidy(self._counts)
+
+    def _counts(self, vdisk: str) -> object:
+        return [(n, o.conn.writes, o.conn.written_bytes) for n, o in self._open.items() if o.vdisk == vdisk]
 
     def connections(self, vdisk: str) -> list[dict[str, object]]:
         return [

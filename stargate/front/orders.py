@@ -9,7 +9,6 @@ own thread.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -27,9 +26,10 @@ from stargate.errors import (
 from stargate.front import ops
 from stargate.front.engine import FrontEngine
 from stargate.front.exports import FrontExports
+from stargate.front.order_checks import check_new, check_size, check_uuid, shown
 from stargate.nbd.server import NbdServer
 from stargate.space import Level
-from stargate.units import BLOCK_BYTES, CHUNK_BYTES, VDISK_BYTES_MAX, blocks_of
+from stargate.units import CHUNK_BYTES
 
 DURABLE_TIMEOUT_SECONDS = 30.0
 MEMBERS_MAX = 4096
@@ -132,31 +132,42 @@ class FrontOrders(Orders):
 
     def _describe(self, disk: VDisk) -> Json:
         gate, reason = self._exports.gate_of(disk)
+        damage = self._engine.damage
         return {
             "vdisk": disk.vdisk,
             "size_bytes": disk.size_bytes,
             "generation": disk.generation,
             "role": disk.role,
-            "reason": self._damaged() or disk.reason or reason,
+            "reason": (damage.brief if damage else "") or disk.reopen or disk.reason or reason,
+            "reopen": bool(disk.reopen),
+            "write_through": disk.write_through,
             "gate": gate,
             "gated": disk.gated,
             "export_name": disk.export_name,
             "connections": self._exports.connections(disk.vdisk),
         }
 
-    def _damaged(self) -> str:
-        damage = self._engine.damage
-        if damage is None:
-            return ""
-        return "read-only: the log is damaged" + (", last content unknown" if damage.heads_lost else "")
-
     def do_vdisk_create(
-        self, vdisk: str, size_bytes: int, export_name: str, role: str, source: Json | None, term: int | None
+        self,
+        vdisk: str,
+        size_bytes: int,
+        export_name: str,
+        role: str,
+        source: Json | None,
+        term: int | None,
+        write_through: bool = False,
     ) -> Json:
-        return self._in_loop(lambda: self._create(vdisk, size_bytes, export_name, role, source, term))
+        return self._in_loop(lambda: self._create(vdisk, size_bytes, export_name, role, source, term, write_through))
 
     def _create(
-        self, vdisk: str, size_bytes: int, export_name: str, role: str, source: Json | None, term: int | None
+        self,
+        vdisk: str,
+        size_bytes: int,
+        export_name: str,
+        role: str,
+        source: Json | None,
+        term: int | None,
+        write_through: bool,
     ) -> Result:
         self._check_term(term)
         existing = self._engine.state.vdisks.get(vdisk)
@@ -164,7 +175,7 @@ class FrontOrders(Orders):
             if existing.export_name != export_name:
                 raise AlreadyExists(f"vDisk {vdisk} exists under the name {existing.export_name}")
             return self._describe(existing), self._engine.log.appended.position
-        _check_new(vdisk, export_name, role)
+        check_new(vdisk, export_name, role)
         if any(d.export_name == export_name for d in self._engine.state.vdisks.values()):
             raise AlreadyExists(f"another disk is exported as {export_name!r}; choose another name")
         parent, chunk_bytes = None, CHUNK_BYTES
@@ -174,18 +185,18 @@ class FrontOrders(Orders):
             size_bytes = size_bytes or member.size_bytes
             if size_bytes < member.size_bytes:
                 raise InvalidArgument("a clone cannot be smaller than the snapshot's disk")
-        _check_size(size_bytes)
+        check_size(size_bytes)
         op = ops.create(
             self._engine.state, vdisk, size_bytes, chunk_bytes, export_name=export_name, role=role, parent=parent
         )
-        position = self._append(op)
+        position = self._append({**op, "write_through": write_through})
         return self._describe(self._disk(vdisk)), position
 
     def do_vdisk_resize(self, vdisk: str, size_bytes: int, term: int | None) -> Json:
         def order() -> Result:
             self._check_term(term)
             disk = self._disk(vdisk)
-            _check_size(size_bytes)
+            check_size(size_bytes)
             if size_bytes < disk.size_bytes:
                 raise InvalidArgument(f"a disk only grows: {size_bytes} is less than its {disk.size_bytes} bytes")
             position = self._append({"op": "resize", "vdisk": vdisk, "size_bytes": size_bytes})
@@ -204,6 +215,33 @@ class FrontOrders(Orders):
             disk.generation += 1  # exports that are open die with it
             disk.reason = "deleted"
             return {"vdisk": vdisk}, position
+
+        return self._in_loop(order)
+
+    # -- durability ---------------------------------------------------------------------------------------------------
+
+    def do_reopen(self, vdisks: list[str], term: int | None) -> Json:
+        """Serve disks again that were unsynced when the machine died: nobody uses them who believes otherwise."""
+
+        def order() -> Result:
+            self._check_term(term)
+            names = [d.vdisk for d in self._disks(vdisks) if d.reopen]
+            if not names:
+                return {"reopened": []}, self._engine.log.appended.position
+            return {"reopened": names}, self._append({"op": "reopen", "vdisks": names})
+
+        return self._in_loop(order)
+
+    def do_set_write_through(self, vdisks: list[str], write_through: bool, term: int | None) -> Json:
+        """From now on every write is answered when it is durable, or no longer."""
+
+        def order() -> Result:
+            self._check_term(term)
+            names = [d.vdisk for d in self._disks(vdisks) if d.write_through != write_through]
+            if not names:
+                return {"write_through": write_through}, self._engine.log.appended.position
+            op = {"op": "write_through", "vdisks": names, "write_through": bool(write_through)}
+            return {"write_through": write_through}, self._append(op)
 
         return self._in_loop(order)
 
@@ -278,8 +316,8 @@ class FrontOrders(Orders):
                 records.append(self._seal(disks, snapshot, manifest, owner))
             self._disconnect(vdisks)
             position = self._append(*records) if records else self._engine.log.appended.position
-            shown = self._show(self._snapshot(snapshot)) if snapshot else None
-            return {"generations": {d.vdisk: d.generation for d in disks}, "snapshot": shown}, position
+            seen = shown(self._engine.state, self._snapshot(snapshot)) if snapshot else None
+            return {"generations": {d.vdisk: d.generation for d in disks}, "snapshot": seen}, position
 
         return self._in_loop(order)
 
@@ -298,42 +336,26 @@ class FrontOrders(Orders):
         raise NotFound(f"snapshot {snapshot} holds no disk {disk}")
 
     def _seal(self, disks: Sequence[VDisk], snapshot: str, manifest: Json, owner: str) -> Op:
-        _check_uuid(snapshot, "snapshot")
+        check_uuid(snapshot, "snapshot")
         return ops.seal(disks, snapshot=snapshot, manifest=manifest, created_at=self._engine.clock.now(), owner=owner)
-
-    def _show(self, snapshot: Snapshot) -> Json:
-        epochs = self._engine.state.epochs
-        return {
-            "snapshot": snapshot.snapshot,
-            "state": self._engine.state.snapshot_state(snapshot),
-            "position": snapshot.position,
-            "created_at": snapshot.created_at,
-            "owner": snapshot.owner,
-            "origin": snapshot.origin,
-            "manifest": snapshot.manifest,
-            "members": [
-                {"disk": m.disk, "size_bytes": m.size_bytes, "chunk_bytes": m.chunk_bytes, "root": epochs[m.epoch].root}
-                for m in snapshot.members
-            ],
-        }
 
     def do_snapshot_create(self, snapshot: str, disks: list[str], manifest: Json, owner: str, term: int | None) -> Json:
         def order() -> Result:
             self._check_term(term)
             if snapshot in self._engine.state.snapshots:
-                return self._show(self._snapshot(snapshot)), self._engine.log.appended.position
+                return shown(self._engine.state, self._snapshot(snapshot)), self._engine.log.appended.position
             if self._engine.gauge is not None:
                 self._engine.gauge.refuse_from(Level.SCARCE, "no new snapshot is taken")
             position = self._append(self._seal(self._disks(disks), snapshot, manifest, owner))
-            return self._show(self._snapshot(snapshot)), position
+            return shown(self._engine.state, self._snapshot(snapshot)), position
 
         return self._in_loop(order)
 
     def do_snapshot(self, snapshot: str) -> Json:
-        return self._in_loop(lambda: (self._show(self._snapshot(snapshot)), 0))
+        return self._in_loop(lambda: (shown(self._engine.state, self._snapshot(snapshot)), 0))
 
     def do_snapshots(self) -> list[Json]:
-        return self._in_loop(lambda: ([self._show(s) for s in self._engine.state.snapshots.values()], 0))
+        return self._in_loop(lambda: ([shown(self._engine.state, s) for s in self._engine.state.snapshots.values()], 0))
 
     def do_snapshot_delete(self, snapshot: str, term: int | None) -> Json:
         def order() -> Result:
@@ -367,25 +389,3 @@ class FrontOrders(Orders):
             return {"generations": {d.vdisk: d.generation for d in targets}}, position
 
         return self._in_loop(order)
-
-
-def _check_uuid(value: str, what: str) -> None:
-    try:
-        uuid.UUID(value)
-    except (ValueError, AttributeError, TypeError) as exc:
-        raise InvalidArgument(f"a {what} id is a uuid, not {value!r}") from exc
-
-
-def _check_new(vdisk: str, export_name: str, role: str) -> None:
-    _check_uuid(vdisk, "vDisk")
-    if role not in ROLES:
-        raise InvalidArgument(f"role is one of {', '.join(ROLES)}, not {role!r}")
-    if not 0 < len(export_name.encode()) <= 255 or "\0" in export_name or export_name.startswith("snapshot:"):
-        raise InvalidArgument("an export name has 1 to 255 bytes and does not begin with 'snapshot:'")
-
-
-def _check_size(size_bytes: int) -> None:
-    if not 0 < size_bytes <= VDISK_BYTES_MAX:
-        raise InvalidArgument(
-            f"a disk has 1 byte to {VDISK_BYTES_MAX} bytes ({blocks_of(VDISK_BYTES_MAX)} blocks of {BLOCK_BYTES})"
-        )

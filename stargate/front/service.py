@@ -28,6 +28,8 @@ from stargate.front.layers import Layers
 from stargate.front.link import StoreLink
 from stargate.front.orders import FrontOrders
 from stargate.front.recovery import load_contents, load_state, log_reader, open_log, replay
+from stargate.front.unsynced import TIDY_SECONDS, note_boot
+from stargate.fs.boot import boot_id
 from stargate.fs.disk import OsDisk
 from stargate.hot.format import HotTable
 from stargate.hot.regions import HotReader, read_batch_table
@@ -72,6 +74,7 @@ class FrontProcess:
         self._restarting = False
         self._await_store()
         self._index = LmdbIndex(settings.data / "stargate" / "index", read_only=True)
+        self._index_number = self._index_path().stat().st_ino
         self._extents = ExtentReader(self._disk, self._index)
         self._hot = HotReader(self._disk, "hot")
         self.engine = self._recover()
@@ -84,6 +87,7 @@ class FrontProcess:
             call_soon=self.server.call_soon,
             read_table=self._read_table,
             on_restart=self._restart,
+            is_stale=self._has_old_index,
         )
         orders = FrontOrders(self.engine, self.exports, self.server, self._facts)
         clients = ClientOrders(self._authority, self.server)
@@ -128,6 +132,7 @@ class FrontProcess:
         replay(engine, oplog.replayed())
         if not state.log_id and engine.damage is None:
             engine.append_ops([{"op": "log_created", "log_id": oplog.log_id.hex()}])
+        note_boot(engine, boot_id(), engine.clock.now())
         return engine
 
     def _tls_policy(self) -> TlsPolicy | None:
@@ -150,6 +155,13 @@ class FrontProcess:
             "nbd_port": self._settings.nbd_port,
             "nbd_tls": is_routable(self._settings.listen),
         }
+
+    def _index_path(self) -> Path:
+        return self._settings.data / "stargate" / "index" / "data.mdb"
+
+    def _has_old_index(self) -> bool:
+        """A damaged one was moved aside; the open file is not the one that the store fills."""
+        return not self._index_path().exists() or self._index_path().stat().st_ino != self._index_number
 
     def _restart(self) -> None:
         self._restarting = True
@@ -175,9 +187,11 @@ class FrontProcess:
         thread = threading.Thread(target=self.server.run, name="nbd", daemon=True)
         thread.start()
         while thread.is_alive():
-            thread.join(0.5)
+            thread.join(TIDY_SECONDS)
+            self.server.call_soon(self.exports.tidy)
         self._control.stop()
         self._link.stop()
+        self.exports.unsynced.close()
         self.engine.close()
         self.engine.log.close()
         return RESTART_EXIT_CODE if self._restarting else 0

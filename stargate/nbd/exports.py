@@ -60,6 +60,10 @@ class Export(Protocol):
     @property
     def read_only(self) -> bool: ...
 
+    @property
+    def answers_when_durable(self) -> bool:
+        """Looked at after each commit: its changes are answered as if all had FUA."""
+
     def write(self, offset: int, data: memoryview) -> None:
         """Stages a write of any alignment. `data` is valid until `Exports.commit` returns.
 

@@ -271,6 +271,9 @@ class NbdServer:
                 conn.queue(requests.simple_reply(cookie, error))
             conn.written.clear()
             conn.durable.clear()
+        if conn.written and conn.export is not None and conn.export.answers_when_durable:
+            conn.durable += conn.written
+            conn.written.clear()
         if conn.written:
             conn.queue(OK + OK.join(conn.written))
             conn.written.clear()

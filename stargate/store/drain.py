@@ -17,6 +17,7 @@ from operator import add
 
 from crc32c import crc32c
 
+from stargate.catalog import marks
 from stargate.catalog.state import Op, State
 from stargate.content import ZERO, EpochContent
 from stargate.errors import DamagedData
@@ -68,12 +69,14 @@ def collect(
         for record in batch.records:
             if record.type == CONTROL:
                 control_bytes += record.length
+                op = _op(record.payload)
+                window.log_ops.append((batch.end, op))
+                if op.get("op") in marks.OPS:
+                    continue  # not worth a copy of the state
                 if scratch is state:
                     with copying or nullcontext():
                         scratch = copy.deepcopy(state)
-                op = _op(record.payload)
                 scratch.apply(op, position=batch.end)
-                window.log_ops.append((batch.end, op))
                 heads = {d.handle: d.head for d in scratch.vdisks.values()}
                 continue
             head = heads.get(record.handle)

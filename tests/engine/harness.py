@@ -30,6 +30,7 @@ from stargate.front.layers import Layers
 from stargate.front.link import StoreLink
 from stargate.front.orders import FrontOrders
 from stargate.front.recovery import load_contents, load_state, log_reader, open_log, replay
+from stargate.front.unsynced import note_boot
 from stargate.fs.memdisk import MemDisk, Op
 from stargate.hot.format import HotTable
 from stargate.hot.regions import HotReader, read_batch_table
@@ -128,6 +129,7 @@ class Site:
         self.disk = disk or CutDisk()
         self.clock = clock or SystemClock()
         self.index = MemoryIndex()
+        self.boot_id = "boot 1"
         self.restarts = 0
         self.front: Front | None = None
         self.store: Store | None = None
@@ -171,6 +173,7 @@ class Site:
         replay(engine, oplog.replayed())
         if not state.log_id and engine.damage is None:
             engine.append_ops([{"op": "log_created", "log_id": oplog.log_id.hex()}])
+        note_boot(engine, self.boot_id, self.clock.now())
         exports = FrontExports(engine)
 
         def durable(position: int, timeout_seconds: float) -> bool:
