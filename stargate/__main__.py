@@ -22,9 +22,11 @@ def _parser() -> argparse.ArgumentParser:
     store = parts.add_parser("store", help="drain, fold, catalog, peer port")
     ctl = parts.add_parser("ctl", help="one order: stargate ctl --data DIR status | snapshots | call ORDER JSON")
     loss = parts.add_parser("accept-loss", help="give up what a damaged log lost and start a new one; engine stopped")
+    check = parts.add_parser("check", help="read all stored data of a stopped site and say what is wrong with it")
+    repair = parts.add_parser("repair", help="the same, and mend what can be mended here; moves aside, never deletes")
     clients = parts.add_parser("nbd-client", help="certificates of NBD clients: issue, list, revoke")
     client_tool.add_arguments(clients)
-    for part in (front, store, ctl, loss, clients):
+    for part in (front, store, ctl, loss, check, repair, clients):
         part.add_argument("--data", type=Path, required=True, help="the site's folder")
     for part in (front, store):
         part.add_argument("--listen", default="127.0.0.1", help="address for clients and peers")
@@ -69,6 +71,10 @@ def main(argv: list[str] | None = None) -> int:
         from stargate.store.loss_order import accept_loss
 
         return accept_loss(args.data, args.bring_back, args.disk, really=args.yes)
+    if args.part in ("check", "repair"):
+        from stargate.scrub.command import run
+
+        return run(args.data, repair=args.part == "repair")
     if args.part == "nbd-client":
         return client_tool.run(args)
     return _order(args)

@@ -92,6 +92,11 @@ class EgroupFiles:
     def adopt(self, egroup: int, file: File) -> None:
         self._files[egroup] = file
 
+    def restore_head(self, egroup: int, store_id: bytes) -> None:
+        """Write a damaged header anew, durably; it has one content only."""
+        self.file(egroup).pwritev([pack_head(egroup, store_id)], 0)
+        self.file(egroup).fdatasync()
+
     def punch(self, freed: Freed) -> None:
         """Make a hole, as many whole pages as can be: a file system gives back no less.
 

@@ -24,6 +24,10 @@ MAP_BYTES = 256 * GiB
 ITERATE_KEYS = 8192
 
 
+class DamagedIndex(Unavailable):
+    """It can only be made anew from the extent groups."""
+
+
 class Location(NamedTuple):
     """Where an extent lies. `stamp` = the sweep epoch in which it was last asked for."""
 
@@ -163,6 +167,8 @@ class LmdbIndex:
             self._extents = self._env.open_db(b"extents", create=not read_only)
             self._freed = self._env.open_db(b"freed", create=not read_only)
             self._meta = self._env.open_db(b"meta", create=not read_only)
+        except (lmdb.InvalidError, lmdb.CorruptedError) as exc:
+            raise DamagedIndex(f"the extent index at {folder} is damaged", str(exc)) from exc
         except lmdb.Error as exc:
             raise Unavailable(
                 f"the extent index at {folder} cannot be opened; start the store, or delete it to have it rebuilt",

@@ -79,11 +79,11 @@ class _naming:
 class ExtentReader:
     """Verified reads by hash. A wrong or punched place is looked up again once, then it is DamagedData."""
 
-    def __init__(self, disk: Disk, index: Index, *, read_only: bool = True) -> None:
+    def __init__(self, disk: Disk, index: Index, *, read_only: bool = True, store_id: bytes | None = None) -> None:
         self.disk = disk
         self.index = index
         self.files = EgroupFiles(disk, read_only=read_only)
-        self._store_id: bytes | None = None
+        self._store_id = store_id
         self._opened: dict[bytes, _Opened] = {}
         self._opened_lock = threading.Lock()
         self._decompressed = ByteCache(DECOMPRESSED_MAX_BYTES)
@@ -128,6 +128,11 @@ class ExtentReader:
     def kind(self, digest: bytes) -> int:
         """Kind of a present extent. Raises MissingExtent."""
         return self._locate(digest).kind
+
+    def confirm(self, digest: bytes) -> None:
+        """The index names a place whose header is that of this extent. Raises DamagedData."""
+        self._forget(digest)
+        self._open(digest)
 
     def verify(self, digest: bytes) -> None:
         """Read everything from the disk and compare the full hash. Raises DamagedData."""

@@ -52,12 +52,15 @@ class StoreLink:
         call_soon: Callable[[Callable[[], None]], None],
         read_table: ReadTable,
         on_restart: Callable[[], None],
+        is_stale: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`is_stale`: whether the store made the index anew since this process opened it."""
         self._engine = engine
         self._path = path
         self._call_soon = call_soon
         self._read_table = read_table
         self._on_restart = on_restart
+        self._is_stale = is_stale
         self._stop = threading.Event()
         self._line: Line | None = None
         self._queue: deque[tuple[Op, list[tuple[str, HotTable]]]] = deque()
@@ -105,6 +108,10 @@ class StoreLink:
         for message in line.messages():
             kind = message["t"]
             if kind == "welcome":
+                if self._is_stale():
+                    log.error("the store made a new index: restarting the front")
+                    self._on_restart()
+                    return
                 if message.get("restart"):
                     log.error(
                         "the store knows nothing of our catalog position %d: restarting the front", self._engine.state.n

@@ -26,6 +26,7 @@ Found = dict[str, str]
 Pause = Callable[[int], None]
 
 EXTENT = "extent:"
+HOT = "hot:"
 
 
 def digest_of(key: str) -> bytes | None:
@@ -79,7 +80,7 @@ def region(
             try:
                 reader.read(position, BLOCK_BYTES, (crc,))
             except DamagedData as exc:
-                found[f"hot:{table.epoch}:{block}"] = f"A block of the hot tier is damaged: {exc.message}."
+                found[f"{HOT}{table.epoch}:{block}:{position}"] = f"A block of the hot tier is damaged: {exc.message}."
             pause(BLOCK_BYTES)
     return found
 

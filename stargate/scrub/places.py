@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from stargate.errors import DamagedData
-from stargate.extents.format import HASH_BYTES, ZERO_HASH, DamagedExtent
+from stargate.extents import nodes
+from stargate.extents.format import HASH_BYTES, ZERO_HASH, DamagedExtent, Kind
 from stargate.extents.index import Index
 from stargate.extents.nodes import TreeFormat
 from stargate.extents.reader import ExtentReader
@@ -104,3 +105,23 @@ def find(store: ExtentReader, roots: Iterable[bytes], wanted: set[bytes]) -> Fou
 def absent(store: ExtentReader, roots: Iterable[bytes]) -> Found:
     """What the trees name and the store's index does not know, and nodes that cannot be read."""
     return Finder(store, set(), absent_in=store.index).look(roots)
+
+
+def named(store: ExtentReader, roots: Iterable[bytes]) -> set[bytes]:
+    """Every hash that the trees name, as far as their nodes can be read; an unreadable one is named by its parent."""
+    found = set(roots)
+    waiting = list(found)
+    while waiting:
+        digest = waiting.pop()
+        try:
+            payload = store.read_node(digest)
+            kind = store.kind(digest)
+            below = nodes.children(kind, payload)
+            are_nodes = nodes.expected_children(kind, payload)[0] != Kind.CHUNK
+        except DamagedData:
+            continue
+        fresh = [child for child in below if child not in found]
+        found.update(fresh)
+        if are_nodes:
+            waiting += fresh
+    return found

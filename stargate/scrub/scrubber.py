@@ -10,11 +10,14 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, Protocol
 
 from stargate.catalog.state import BatchRef, State
 from stargate.clock import Clock
+from stargate.content import EpochContent
 from stargate.errors import DamagedData, StargateError
+from stargate.extents.egroups import HEAD_BYTES, parse_head
 from stargate.extents.format import ZERO_HASH
 from stargate.extents.index import Location
 from stargate.extents.store import ExtentStore
@@ -28,6 +31,7 @@ from stargate.scrub import checks
 from stargate.scrub.checks import Found
 from stargate.scrub.dates import Dates
 from stargate.scrub.heal import Healer, Outcome, Source
+from stargate.store.fold import SHIFT, content_of
 from stargate.store.hub import CatalogHub
 from stargate.units import MiB
 
@@ -182,6 +186,7 @@ class Scrubber:
     def _check(self, name: str) -> None:
         kind, _, number = name.partition(":")
         if kind == "egroup":
+            self._restore_egroup(int(number))
             found = checks.egroup(self._extents, self._entries_of(int(number)), self._pause)
         elif kind == "region":
             refs = self._refs().get(int(number), [])
@@ -203,6 +208,17 @@ class Scrubber:
             self.dates.save()
         if wanted:
             self.healer.heal(wanted)
+
+    def _restore_egroup(self, number: int) -> None:
+        """All that the header of an egroup says is known: a damaged one is written anew."""
+        try:
+            parse_head(self._extents.files.read(number, 0, HEAD_BYTES), number)
+        except DamagedData as exc:
+            log.warning("%s: it was written anew", exc.message)
+            with self._extents.lock:
+                self._extents.files.restore_head(number, self._extents.store_id)
+            with self._guard:
+                self.dates.state.healed += 1
 
     def _restore_table(self, ref: BatchRef) -> None:
         """Both copies of a table must be whole. Under the hub's lock no region is given free."""
@@ -252,7 +268,27 @@ class Scrubber:
         if not found:
             return found
         now = {ref for some in self._refs().values() for ref in some}
-        return found if all(ref in now for ref in refs) else {}
+        return self._needed(found) if all(ref in now for ref in refs) else {}
+
+    def _needed(self, found: Found) -> Found:
+        """Without the blocks over which the same epoch has a newer one: nobody reads these."""
+        contents: dict[str, EpochContent] = {}
+        needed: Found = {}
+        for key, what in found.items():
+            if key.startswith(checks.HOT):
+                _, epoch, block, position = key.split(":")
+                with self._hub.lock:
+                    known = self._state().epochs.get(epoch)
+                if known is None:
+                    continue
+                if epoch not in contents:
+                    with suppress(DamagedData):
+                        contents[epoch] = content_of([known], self._read_table)
+                value = contents[epoch].get(int(block)) if epoch in contents else None
+                if epoch in contents and (value is None or value >> SHIFT != int(position)):
+                    continue
+            needed[key] = what
+        return needed
 
     def _entries_of(self, number: int) -> list[tuple[bytes, Location]]:
         """The index entries of an egroup, in the order of the file. Collected for several egroups at once."""

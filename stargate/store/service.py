@@ -16,8 +16,8 @@ from pathlib import Path
 
 from stargate.clock import SystemClock
 from stargate.control.server import ControlServer
-from stargate.errors import StargateError, Unavailable
-from stargate.extents.index import LmdbIndex
+from stargate.errors import StargateError
+from stargate.extents.index import DamagedIndex, LmdbIndex
 from stargate.extents.store import ExtentStore
 from stargate.fs.disk import OsDisk
 from stargate.hot.regions import read_batch_table
@@ -182,10 +182,10 @@ class StoreProcess:
 
 
 def _open_index(disk: OsDisk, folder: Path) -> LmdbIndex:
-    """An index that cannot be opened is moved aside; the empty one is filled from the extent groups."""
+    """A damaged index is moved aside; the empty one is filled from the extent groups."""
     try:
         return LmdbIndex(folder / "index")
-    except Unavailable as exc:
+    except DamagedIndex as exc:
         log.error("%s (%s): it is made anew", exc.message, exc.detail)
         kept = move_aside(disk, "index")
         log.error("the damaged index is in %s", kept)

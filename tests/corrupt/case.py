@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 from stargate.errors import StargateError
 from stargate.oplog.damage import DamagedLog
+from stargate.scrub.offline import check
 from stargate.units import BLOCK_BYTES
 from tests.corrupt.base import Base, Image, exports
 from tests.corrupt.damage import Damage, damage_file, damage_index
@@ -84,6 +85,7 @@ class Case:
         self.member.other, self.peer.other = self.peer, self.member
         self.peer_expected = other.expected
         self.checked = False
+        self.needed: set[str] = set()
 
     def play(self) -> None:
         self.member.start()
@@ -112,12 +114,15 @@ class Case:
             outcome.story = f"index entry {kind}"
         else:
             live = live_bytes(member)
+            self.needed = {part.what for part in live}
             if not running:
                 member.stop()
             done = damage_file(member.site, live, self.rng)
             outcome.live, outcome.healable = bool(done.hit), _healable(done, running)
             hit = sorted({part.what for part in done.hit})
             outcome.story = f"{done.kind} of {done.path}, {done.what}: {', '.join(hit[:4]) or 'nobody needs it'}"
+        if not running:
+            self.checked = self._check_offline()
         outcome.story += " while it runs" if running else " at rest"
         if running:
             for name in needed:
@@ -125,6 +130,16 @@ class Case:
             if "/lock," in outcome.story:  # the store believes that another took over, and ends
                 member.stop()
                 member.start()
+
+    def _check_offline(self) -> bool:
+        """Whether the check of a stopped site finds something; it changes nothing."""
+        site = self.member.site
+        before = site.disk.snapshot()
+        problems = list(check(site.disk, site.index))
+        self._demand(site.disk.snapshot() == before, "the check changed something")
+        if self.outcome.live:
+            self._demand(bool(problems), "the offline check did not find it: not found")
+        return bool(problems)
 
     # -- what must follow
 
@@ -147,8 +162,14 @@ class Case:
         found = bool(health["damaged"] or health["healed"] or served_anyway or self.checked)
         if self.outcome.live:
             self._demand(found, "it was not found")
-            self.outcome.healed = not health["damaged"] and not served_anyway
+            self.outcome.healed = not self._still_damaged() and not served_anyway
             self._demand(self.outcome.healed or not self.outcome.healable, f"it was not healed: {health}")
+
+    def _still_damaged(self) -> list[str]:
+        """Findings but those about blocks of the hot tier over which the log has newer ones: the store cannot know."""
+        assert self.member.scrubber is not None
+        keys = self.member.scrubber.dates.state.damaged
+        return [key for key in keys if not key.startswith("hot:") or f"hot block {key.split(':')[3]}" in self.needed]
 
     def _read(self, when: str) -> None:
         """Right bytes or a refusal; nothing is refused when all is healed."""

@@ -19,7 +19,7 @@ from stargate.hot.format import (
     head_bytes,
 )
 from stargate.hot.regions import read_batch_table
-from stargate.oplog.format import CONTROL, FOOTER, SEGMENT, SUPERBLOCK, SUPERBLOCK_SLOT_BYTES, WRITE
+from stargate.oplog.format import CONTROL, SEGMENT, SUPERBLOCK, SUPERBLOCK_SLOT_BYTES, WRITE
 from stargate.oplog.format import first_mark as log_start
 from stargate.oplog.reader import LogReader
 from stargate.store.grants import shared_roots
@@ -131,12 +131,9 @@ def _log(member: Member, needed: set[int]) -> Iterator[Live]:
 
 
 def _segments(reader: LogReader, indexes: list[int]) -> Iterable[Live]:
-    for number, index in enumerate(indexes):
+    """Headers. A footer says nothing that the next header does not."""
+    for index in indexes:
         slot = reader._slots.get(index) or reader._lookup(index)
         assert slot is not None
         path = f"oplog/slot-{slot.number:04d}"
         yield Live(path, 0, SEGMENT.size, "log")
-        following = reader._slots.get(indexes[number + 1]) if number + 1 < len(indexes) else None
-        if following is not None and following.header is not None:
-            end = following.header.previous.position - index * reader.info.segment_bytes
-            yield Live(path, end, end + FOOTER.size, "log")
