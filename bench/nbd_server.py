@@ -27,6 +27,7 @@ class MemoryExport:
     name = "bench"
     description = "memory without a log"
     read_only = False
+    answers_when_durable = False
 
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = size_bytes
