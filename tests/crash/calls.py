@@ -21,7 +21,7 @@ from tests.crash.explore import small_steps
 from tests.crash.judge import Violation, judge
 from tests.crash.medium import CrashSite, Entropy
 from tests.crash.workload import Workload
-from tests.engine.harness import Image, Model
+from tests.engine.model import Image, Model
 
 
 class Failed(Violation):

@@ -15,7 +15,8 @@ from stargate.units import BLOCK_BYTES
 from tests.crash.medium import CrashSite
 from tests.crash.remote import Delivery, finish
 from tests.crash.workload import open_all
-from tests.engine.harness import Found, Image, Model, PowerCut
+from tests.engine.harness import PowerCut
+from tests.engine.model import Found, Image, Model
 
 AGAIN = 0.4
 """How often the power goes once more while the engine goes on."""

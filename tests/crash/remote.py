@@ -18,7 +18,8 @@ from stargate.fs.memdisk import MemDisk
 from stargate.peer.ingest import Grant, StoreIngest
 from stargate.peer.wire import Item, Member, Scope
 from stargate.units import CHUNK_BYTES, GiB
-from tests.engine.harness import Image, Store
+from tests.engine.harness import Store
+from tests.engine.model import Image
 
 CHUNKS = 9
 FANOUT = 4

@@ -10,8 +10,9 @@ from stargate.errors import Unavailable
 from stargate.units import BLOCK_BYTES, KiB
 from tests.crash.medium import INDEX_LOST, CrashSite
 from tests.crash.remote import Delivery, Reception, Remote
-from tests.engine.harness import Model, PowerCut
+from tests.engine.harness import PowerCut
 from tests.engine.history import History
+from tests.engine.model import Model
 
 DELIVERIES_MAX = 4
 

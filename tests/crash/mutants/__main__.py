@@ -10,9 +10,9 @@ import os
 import random
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 
-from tests.crash.mutants.hunt import Caught, hunt
+from tests.crash.mutants.hunt import hunt
 from tests.crash.mutants.table import MUTANTS
 
 PROCESSES = 2
@@ -35,15 +35,12 @@ def main(argv: list[str] | None = None) -> int:
     os.environ["PYTHONHASHSEED"] = "0"
     names = [mutant.name for mutant in MUTANTS if args.only in mutant.name]
     survived = 0
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(args.processes, mp_context=context, max_tasks_per_child=1) as pool:
-        began = time.monotonic()
-        for future in as_completed([pool.submit(hunt, name, seed, args.states) for name in names]):
-            found: Caught = future.result()
+    began = time.monotonic()
+    with multiprocessing.get_context("spawn").Pool(args.processes, maxtasksperchild=1) as pool:
+        for found in pool.imap_unordered(partial(hunt, seed=seed, most=args.states), names):
             survived += not found.by
-            print(
-                f"  {found.mutant:34} {found.by or 'SURVIVED':20.20} {found.states:>6} states  {found.what}", flush=True
-            )
+            by = found.by or "SURVIVED"
+            print(f"  {found.mutant:34} {by:12} {found.states:>6} states  {found.what}", flush=True)
     print(
         f"crash-mutants: {len(names)} mutants, {len(names) - survived} caught, {survived} survived, "
         f"{time.monotonic() - began:.0f} s"
