@@ -29,6 +29,9 @@ class Job:
     region_bytes: int
     seconds: float = 0
     fsync: bool = False
+    rate: int = 0
+    """Requests per second at most; 0: as many as it can."""
+
     trickle: bool = False
     """Another client writes 4 KiB twenty times a second, as a running guest does: the log is not drained for
     idleness."""
@@ -60,6 +63,8 @@ def run(server: Server, job: Job) -> Result:
     ]  # fmt: skip
     if job.seconds:
         command += ["--time_based", f"--runtime={round(job.seconds)}"]
+    if job.rate:
+        command.append(f"--rate_iops={job.rate}")
     if job.fsync:
         command.append("--fsync=1")  # --fdatasync fails after one write in fio 3.33's nbd engine
     before, steal, started = cpu_seconds(server.pids()), _steal(), time.monotonic()

@@ -27,9 +27,9 @@ class BenchError(Exception):
     """The measurement cannot go on; the text says why and what to do."""
 
 
-def free_port() -> int:
+def free_port(address: str = "127.0.0.1") -> int:
     with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
+        sock.bind((address, 0))
         return int(sock.getsockname()[1])
 
 
@@ -109,27 +109,43 @@ class PeerServer:
 
 
 class StargateServer:
-    """Front and store with default settings over a folder of their own."""
+    """Front and store with default settings over a folder of their own. `size_bytes` 0: no disk yet; with a `site_id`
+    it takes part in replication."""
 
-    def __init__(self, folder: Path, size_bytes: int, front: tuple[str, ...] = ("-m", "stargate")) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        size_bytes: int = 0,
+        front: tuple[str, ...] = ("-m", "stargate"),
+        *,
+        address: str = "127.0.0.1",
+        site_id: str = "",
+    ) -> None:
         self.name = "stargate"
-        self._folder = folder
-        folder.mkdir(parents=True)
-        port = free_port()
-        self.uri = f"nbd://127.0.0.1:{port}/bench"
+        self.folder = folder
+        self.address = address
+        self.site_id = site_id
+        folder.mkdir(parents=True, exist_ok=True)
+        port = free_port(address)
+        self.peer_port = free_port(address) if site_id else 0
+        self.uri = f"nbd://{address}:{port}/bench"
         self.engine = Engine(folder / "run")
-        self._store = self._spawn("-m", "stargate", "store", "--peer-port", "0")
-        self._front = self._spawn(*front, "front", "--nbd-port", str(port))
+        peer = ("--peer-port", str(self.peer_port), "--site-id", site_id)
+        self._store = self._spawn("-m", "stargate", "store", "--listen", address, *peer)
+        wait_until((folder / "run" / "internal.sock").exists, f"the store; see {folder}/*.log", START_SECONDS)
+        self._front = self._spawn(*front, "front", "--listen", address, "--nbd-port", str(port))
         wait_until(self._ready, f"the engine; see {folder}/*.log", START_SECONDS)
-        self.engine.vdisk_create(str(uuid.uuid4()), size_bytes, export_name="bench")
+        if size_bytes:
+            self.engine.vdisk_create(str(uuid.uuid4()), size_bytes, export_name="bench")
 
     def _spawn(self, *args: str) -> subprocess.Popen[bytes]:
-        with (self._folder / f"{args[2]}.log").open("ab") as log:
-            return subprocess.Popen([sys.executable, *args, "--data", str(self._folder)], stdout=log, stderr=log)
+        part = next(arg for arg in args if arg in ("front", "store"))
+        with (self.folder / f"{part}.log").open("ab") as log:
+            return subprocess.Popen([sys.executable, *args, "--data", str(self.folder)], stdout=log, stderr=log)
 
     def _ready(self) -> bool:
         if self._front.poll() is not None or self._store.poll() is not None:
-            raise BenchError(f"the engine ended at start; see {self._folder}/*.log")
+            raise BenchError(f"the engine ended at start; see {self.folder}/*.log")
         try:
             return bool(self.engine.status()["store_connected"])
         except StargateError:

@@ -6,12 +6,33 @@ from __future__ import annotations
 import os
 import select
 import time
+from dataclasses import dataclass
 
 SPIN_SECONDS = 50e-6
 _MISSES = 8
 _LOAD_EVERY_SECONDS = 1.0
 EVENTS = 256
 """Looked at in one turn; epoll begins with the others next time."""
+
+
+LONG_TURN_SECONDS = 2e-3
+"""No turn of the loop should take longer: meanwhile nobody is served."""
+
+
+@dataclass(slots=True)
+class LoopTurns:
+    """How long the loop was away from its clients, between two waits. Counted since the start."""
+
+    count: int = 0
+    long: int = 0
+    longest_seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.count += 1
+        if seconds > self.longest_seconds:
+            self.longest_seconds = seconds
+        if seconds > LONG_TURN_SECONDS:
+            self.long += 1
 
 
 class SpinningPoll:
@@ -26,14 +47,24 @@ class SpinningPoll:
         self._credit = _MISSES
         self._busy = False
         self._load_read_at = 0.0
+        self._returned_at = 0.0
+        self.turns = LoopTurns()
 
     def wait(self, timeout: float) -> list[tuple[int, int]]:
         """Events, or none after `timeout` seconds (negative: for ever)."""
+        now = time.perf_counter()
+        if self._returned_at:
+            self.turns.add(now - self._returned_at)
+        events = self._wait(timeout, now)
+        self._returned_at = time.perf_counter()
+        return events
+
+    def _wait(self, timeout: float, now: float) -> list[tuple[int, int]]:
         poll = self.epoll.poll
         events = poll(0, EVENTS)
         if events or timeout == 0 or not self._allowed:
             return events or (poll(timeout, EVENTS) if timeout else events)
-        started = now = time.perf_counter()
+        started = now
         if self._credit and not self._machine_busy(now):
             until = started + SPIN_SECONDS
             while now < until:

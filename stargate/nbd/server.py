@@ -25,7 +25,7 @@ from stargate.nbd.door import Door
 from stargate.nbd.durability import OK, DurabilityQueue
 from stargate.nbd.exports import HOLD, CommitLater, ConnInfo, Exports
 from stargate.nbd.fair import SHARE, Turns
-from stargate.nbd.poll import SpinningPoll
+from stargate.nbd.poll import LoopTurns, SpinningPoll
 from stargate.nbd.stage import stage
 from stargate.nbd.tls import TlsPolicy
 
@@ -103,6 +103,11 @@ class NbdServer:
         else:
             self.call_soon(lambda: self._disconnect(picked, after_flush, future))
         return future
+
+    @property
+    def turns(self) -> LoopTurns:
+        """How long the loop's turns took."""
+        return self._poll.turns
 
     def connections(self) -> list[ConnInfo]:
         """In the loop thread: all clients past their handshake."""

@@ -154,6 +154,8 @@ class Drainer:
         self._bytes = WindowBytes(reader)
         self._extents = extents
         self._hot = hot
+        self.refs = 0
+        """Whole chunks of the last window."""
 
     def write(self, window: Window, start: LogMark) -> list[Op]:
         """Make the window's bytes durable; returns the `batches` of its catalog op."""
@@ -165,10 +167,12 @@ class Drainer:
 
     def _write(self, window: Window, start: LogMark) -> list[Op]:
         batches: list[Op] = []
+        self.refs = 0
         self._bytes.load(start.position, window.mark.position)
         for epoch, content in sorted(window.contents.items()):
             part = split(content)
             refs = self._refs(part, content.blocks_per_chunk)
+            self.refs += len(refs)
             for first in range(0, max(1, len(part.blocks)), BATCH_BLOCKS):
                 some = self._blocks(part.blocks[first : first + BATCH_BLOCKS])
                 for ref in self._hot.append(epoch, start.position, window.mark.position, part.zeros, refs, some):
@@ -202,7 +206,7 @@ class Drainer:
         """A whole chunk into the extent store; its hash. Most were written at once and lie together in the log."""
         position, crcs = values[0] >> SHIFT, [value & CRC_MASK for value in values]
         together = list(range(position, position + len(values) * BLOCK_BYTES, BLOCK_BYTES))
-        if [value >> SHIFT for value in values] == together:
+        if ZERO not in values and [value >> SHIFT for value in values] == together:
             return self._extents.put_warm(self._bytes.blocks(position, tuple(crcs)), crcs)
         parts = [_ZERO_BLOCK if v == ZERO else self._bytes.blocks(v >> SHIFT, (v & CRC_MASK,)) for v in values]
         crcs = [_ZERO_CRC if value == ZERO else value & CRC_MASK for value in values]

@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 IDLE_DRAIN_SECONDS = 1.0
 DRAIN_FROM_FRACTION = 1 / 3
 HOT_LIMIT_BYTES = 6 * GiB
+CHUNK_REFS_MAX = 1 << 18
+"""Whole chunks of open epochs (16 GiB): the front keeps some 200 bytes of memory for each until a fold."""
+
 RETRY_SECONDS = 2.0
 
 
@@ -68,6 +71,7 @@ class Worker:
         self._waiters = 0
         self._stopping = False
         self._seal_asked_at = -1
+        self._refs = 0  # whole chunks drained since the last seal
         self.log_watch = LogWatch(hub)
         self.last_error = ""
         self.space: Space | None = None
@@ -282,18 +286,23 @@ class Worker:
             except NoSpace:
                 self._hot.rollback()
                 raise
+        self._refs += self._drainer.refs
         self._bound_hot()
         return True
 
     def _bound_hot(self) -> None:
-        """A full hot tier: have the open epochs sealed, so that they can be folded and their regions come back."""
+        """A full hot tier, or many whole chunks: have the open epochs sealed, so that they can be folded, their regions
+        come back, and the front finds their chunks in a tree instead of in memory."""
         with self._hub.lock:
             front, covered = self._hub.front, self._hub.state.covered.position
-            if front is None or self.hot_bytes < self._hot_limit_bytes or self._seal_asked_at == covered:
+            if front is None or self._seal_asked_at == covered:
+                return
+            if self.hot_bytes < self._hot_limit_bytes and self._refs < CHUNK_REFS_MAX:
                 return
             if self._next_chain() is not None:
                 return
         self._seal_asked_at = covered
+        self._refs = 0
         with suppress(Unavailable):  # the front is gone: asked again after the next window
             front.send("seal")
 

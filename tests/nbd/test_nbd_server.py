@@ -7,6 +7,7 @@ import io
 import os
 import random
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -430,3 +431,15 @@ def test_a_client_that_leaves_with_a_late_write_stops_nobody(tmp_path: Path) -> 
         with NbdClient.unix(served.path, "disk") as client:
             client.write(4096, b"\2" * 4096)
             assert client.read(0, 4096) == b"\1" * 4096
+
+
+def test_it_counts_the_turns_in_which_nobody_was_served(served: Running) -> None:
+    served.in_loop()
+    long = served.server.turns.long
+    served.server.call_soon(lambda: time.sleep(0.003))
+    served.in_loop()
+    served.in_loop()
+    turns = served.server.turns
+    assert turns.long > long
+    assert turns.longest_seconds >= 0.003
+    assert turns.count > turns.long
