@@ -109,10 +109,6 @@ class ExtentStore(ExtentReader):
                 self._append(Kind.CHUNK, 0, digest, Codec.RAW, data, len(data), ef.pack_crcs(crcs))
         return digest
 
-    def put_many(self, chunks: Iterable[Buffer]) -> list[bytes]:
-        """`put_chunk` for each, in order."""
-        return [self.put_chunk(chunk) for chunk in chunks]
-
     def put_node(self, kind: int, payload: bytes, *, base: bytes | None = None) -> bytes:
         """Store a tree node and give its hash. `base` = a present node from which unchanged children come: these are
         not looked up again.
@@ -355,16 +351,9 @@ class ExtentStore(ExtentReader):
         nodes.check_children(kind, payload, {child: self._claim(child) for child in missing})
 
     def _append(
-        self,
-        kind: int,
-        level: int,
-        digest: bytes,
-        codec: int,
-        payload: Buffer,
-        size_bytes: int,
-        crcs: bytes | None = None,
+        self, kind: int, level: int, digest: bytes, codec: int, payload: Buffer, size_bytes: int, crcs: bytes = b""
     ) -> None:
-        """`crcs` None: they are computed."""
+        """`crcs` empty: they are computed."""
         length = ef.extent_bytes(len(payload))
         try:
             egroup, offset = self._appender.reserve(length)

@@ -69,9 +69,9 @@ from stargate.extents.store import ExtentStore
 from stargate.fs.disk import OsDisk
 from tests.extents.helpers import noise
 store = ExtentStore(OsDisk(sys.argv[1]), LmdbIndex(sys.argv[1] + "/index"), writable=True)
-kept = store.put_many([noise(n) for n in range(20)])
+kept = [store.put_chunk(noise(n)) for n in range(20)]
 store.flush()
-store.put_many([noise(n) for n in range(100, 180)])
+[store.put_chunk(noise(n)) for n in range(100, 180)]
 print(" ".join(h.hex() for h in kept), flush=True)
 os.kill(os.getpid(), 9)
 """
@@ -80,7 +80,7 @@ os.kill(os.getpid(), 9)
     assert len(hashes) == 20, done.stderr
     store = ExtentStore(OsDisk(tmp_path), LmdbIndex(tmp_path / "index"), writable=True)
     assert store.stats().extents == 20
-    again = store.put_many([noise(n) for n in range(20, 40)])
+    again = [store.put_chunk(noise(n)) for n in range(20, 40)]
     store.flush()
     assert [store.read_chunk(h) for h in hashes + again] == [noise(n) for n in range(40)]
     assert store.rebuild() >= 40

@@ -34,7 +34,7 @@ from tests.extents.helpers import memory_store, noise, texture
 def test_it_reads_back_what_it_stored(tmp_path: Path) -> None:
     store = memory_store(tmp_path)
     data = [noise(1), texture(2), noise(3, 4096), texture(4, CHUNK_BYTES_MAX)]
-    hashes = store.put_many(data)
+    hashes = [store.put_chunk(chunk) for chunk in data]
     store.flush()
     assert hashes == [chunk_hash(d) for d in data]
     assert [store.read_chunk(h) for h in hashes] == data
@@ -46,14 +46,14 @@ def test_it_reads_back_what_it_stored(tmp_path: Path) -> None:
 
 def test_it_stores_raw_unless_a_quarter_is_saved(tmp_path: Path) -> None:
     store = memory_store(tmp_path)
-    noisy, even = store.put_many([noise(1), texture(1)])
+    noisy, even = (store.put_chunk(data) for data in (noise(1), texture(1)))
     mostly = store.put_chunk(noise(1, 56 * 1024) + bytes(8 * 1024))
     assert [store.raw(h)[0] for h in (noisy, even, mostly)] == [Codec.RAW, Codec.LZ4, Codec.RAW]
 
 
 def test_it_never_stores_zeros(tmp_path: Path) -> None:
     store = memory_store(tmp_path)
-    assert store.put_many([bytes(65536), bytearray(4096), memoryview(bytes(65536))]) == [ZERO_HASH] * 3
+    assert {store.put_chunk(data) for data in (bytes(65536), bytearray(4096), memoryview(bytes(65536)))} == {ZERO_HASH}
     store.flush()
     assert store.stats().extents == 0
     assert store.read_blocks(ZERO_HASH, 2, 3) == bytes(3 * 4096)
@@ -62,7 +62,7 @@ def test_it_never_stores_zeros(tmp_path: Path) -> None:
 
 def test_it_stores_equal_chunks_once(tmp_path: Path) -> None:
     store = memory_store(tmp_path)
-    assert len(set(store.put_many([noise(1)] * 5))) == 1
+    assert len({store.put_chunk(noise(1)) for _ in range(5)}) == 1
     store.flush()
     before = store.stats().stored_bytes
     store.put_chunk(noise(1))
@@ -122,7 +122,7 @@ def test_it_goes_on_in_new_egroups_and_after_a_restart(tmp_path: Path) -> None:
     hashes = []
     for run in range(3):
         store = memory_store(tmp_path, index, egroup_bytes=MiB)
-        hashes += store.put_many([noise(run * 100 + i) for i in range(20)])
+        hashes += [store.put_chunk(noise(run * 100 + i)) for i in range(20)]
         store.flush()
         store.close()
     store = memory_store(tmp_path, index)
@@ -187,7 +187,7 @@ def test_it_is_healed_by_a_verified_copy(tmp_path: Path) -> None:
 def test_it_says_rebuild_when_the_index_points_elsewhere(tmp_path: Path) -> None:
     index = MemoryIndex()
     store = memory_store(tmp_path, index)
-    first, second = store.put_many([noise(1), noise(2)])
+    first, second = (store.put_chunk(noise(n)) for n in (1, 2))
     store.flush()
     other = index.get(second)
     assert other is not None
@@ -246,7 +246,7 @@ def test_it_refuses_bombs_and_lies_about_sizes(tmp_path: Path) -> None:
 def test_it_tries_a_full_disk_again_without_losing_a_chunk(tmp_path: Path) -> None:
     disk = FaultyDisk(tmp_path)
     store = ExtentStore(disk, MemoryIndex(), writable=True)
-    hashes = store.put_many([noise(i) for i in range(10)])
+    hashes = [store.put_chunk(noise(i)) for i in range(10)]
     disk.writes_left = 0
     for _ in range(2):
         with pytest.raises(NoSpace):
@@ -296,7 +296,7 @@ def test_it_syncs_the_data_before_the_index(tmp_path: Path) -> None:
 
 def test_its_lmdb_index_survives_a_restart(tmp_path: Path) -> None:
     store = ExtentStore(OsDisk(tmp_path), LmdbIndex(tmp_path / "index"), writable=True)
-    hashes = store.put_many([noise(i, 4096) for i in range(3000)])
+    hashes = [store.put_chunk(noise(i, 4096)) for i in range(3000)]
     store.flush()
     store.close()
     again = ExtentStore(OsDisk(tmp_path), LmdbIndex(tmp_path / "index"), writable=True)

@@ -25,7 +25,8 @@ Model = dict[int, int]
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExtentStore]:
     made = memory_store(tmp_path_factory.mktemp("store"), egroup_bytes=16 << 20)
-    made.put_many([noise(value, CHUNK) for value in range(8)])
+    for value in range(8):
+        made.put_chunk(noise(value, CHUNK))
     yield made
     made.close()
 
