@@ -50,8 +50,6 @@ class Curator(threading.Thread):
         self._pause_seconds = pause_seconds
         self._clock = clock
         self._space = space
-        self.last_error = ""
-        """Why the last sweep or scan failed; empty while all is well."""
 
     def run(self) -> None:
         seen: frozenset[str] | None = None
@@ -81,12 +79,12 @@ class Curator(threading.Thread):
             if changed:
                 self._sweeper.sweep()
                 self._accounts.scan()
-            self.last_error = ""
+            self._sweeper.last_error = ""
         except Unavailable as exc:
             log.info("%s", exc.message)
             return False
         except (OSError, StargateError) as exc:
             log.exception("the sweep failed; it is tried again")
-            self.last_error = str(exc)
+            self._sweeper.last_error = str(exc)
             return False
         return True

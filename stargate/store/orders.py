@@ -63,6 +63,8 @@ class StoreOrders(Orders):
                 "front_connected": self._hub.front is not None,
                 "last_error": self._worker.last_error,
                 "space": self._space.level().name.lower(),
+                "swept_at": self._sweeper.swept_at,
+                "sweep_error": self._sweeper.last_error,
                 "unfolded": sum(1 for _ in state.foldable()),
             }
 

@@ -59,6 +59,8 @@ class Sweeper:
         self._owed = 0  # number of the op after which all that is owed may go back
         self.lock = threading.Lock()
         self.swept_at: float | None = None
+        self.last_error = ""
+        """Why Curator's last sweep or scan failed; empty while all is well."""
 
     def sweep(self) -> Swept:
         """Raises Unavailable when the front does not follow: it may still read by older versions than the catalog

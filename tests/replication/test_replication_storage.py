@@ -45,3 +45,8 @@ def test_a_full_disk_is_not_called_an_ill_engine(local: Any, engine: MemoryEngin
     assert "keeps failing" in engine_health.problem()
     engine.facts["space"] = "full"
     assert engine_health.problem() == ""
+
+
+def test_it_says_when_nothing_is_swept(local: Any, engine: MemoryEngine) -> None:
+    engine.facts = {"sweep_error": "extent 00 is needed but not in the index"}
+    assert engine_health.problem().startswith("The space of deleted snapshots does not come back: extent 00")

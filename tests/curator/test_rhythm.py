@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Curator's turns: what it does by itself, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import threading
+from random import Random
+
+from stargate.store.curator import Curator
+from tests.curator.test_accounts import Shop
+
+
+def test_a_turn_sweeps_scans_and_says_why_it_could_not() -> None:
+    shop = Shop(Random(5))
+    for _ in range(12):
+        shop.step()
+    shop.snapshot()
+    shop.settle()
+    store = shop.site.store
+    assert store is not None
+    accounts = shop.accounts()
+    stopped = threading.Event()
+    curator = Curator(store.hub, store.sweeper, accounts, store.grants, stopped, 1.0, shop.site.clock)
+    assert curator._turn(False)
+    assert accounts.scanned_at is None, "nothing came or went"
+    assert curator._turn(True)
+    assert accounts.scanned_at is not None
+    root = next(e.root for e in store.hub.state.epochs.values() if e.root is not None)
+    hidden = shop.site.index._extents.pop(bytes.fromhex(root))
+    shop.site.settle()
+    assert not curator._turn(True)
+    assert "not in the index" in store.sweeper.last_error
+    shop.site.index._extents[bytes.fromhex(root)] = hidden
+    shop.site.settle()
+    assert curator._turn(True)
+    assert store.sweeper.last_error == ""
