@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
 from tests.crash.calls import FAILURES, OPERATIONS, fail_calls
 from tests.crash.explore import explore, replay
+from tests.crash.mutants.breaking import Mutant, broken
 from tests.crash.mutants.hunt import hunt
 from tests.crash.mutants.table import MUTANTS
 
@@ -46,9 +48,17 @@ def test_a_broken_rule_is_caught_and_shown_again(name: str) -> None:
     assert hunt(name, 1, 150).by == "the explorer"
 
 
-def test_a_violation_is_shown_again_by_its_number() -> None:
-    from tests.crash.mutants.breaking import broken
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])
+def test_each_mutant_breaks_something_that_is_still_there(mutant: Mutant) -> None:
+    """A renamed function must take its mutant along."""
+    with broken(mutant):
+        pass
+    if mutant.test:
+        path, _, name = mutant.test.partition("::")
+        assert f"def {name}(" in Path(path).read_text()
 
+
+def test_a_violation_is_shown_again_by_its_number() -> None:
     mutant = next(mutant for mutant in MUTANTS if mutant.name == "no fdatasync: hot batch")
     with broken(mutant):
         found = explore(1, most=150)

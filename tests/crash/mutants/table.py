@@ -29,7 +29,7 @@ def constant_value(value: Any) -> Any:
 
 FSYNCS = (
     ("log sync", "FLUSH waits for fdatasync", "fdatasync", "oplog.log:OpLog.sync"),
-    ("segment roll", "segment n is durable before n+1 is used", "fdatasync", "oplog.log:OpLog._roll"),
+    ("segment roll", "segment n is durable before n+1 is used", "fdatasync", "oplog.log:OpLog._seal"),
     ("new slot's name", "a slot's name is durable before it is used", "sync_dir", "oplog.slots:SlotPool._make"),
     ("log creation", "the log's names are durable before it is used", "sync_dir", "oplog.log:OpLog.create"),
     ("superblock", "the incarnation is raised durably first", "fdatasync", "oplog.slots:store_superblock"),
@@ -250,7 +250,7 @@ def publishes_halves(real: Any) -> Any:
 
 LOG = (
     Mutant("no fdatasync: recovered tail", "what recovery accepted is durable before it counts",
-           without("fdatasync", "stargate.oplog.log:_settle"),
+           without("fdatasync", "stargate.oplog.recovery:settle"),
            OPLOG + "test_it_makes_recovered_batches_truly_durable_after_a_failed_fdatasync"),
     Mutant("CRC without incarnation", "a batch of an earlier start continues no later one",
            instead("stargate.oplog.log:recover", incarnation_stays),
