@@ -231,6 +231,20 @@ class DiskViewSet(Filters, viewsets.ReadOnlyModelViewSet[VirtualDisk]):
         values = checked(shapes.ResizeSerializer, request)
         return Response(self.get_serializer(disks.resize(self.get_object(), actor=actor_of(request), **values)).data)
 
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"])
+    def reopen(self, request: Request, pk: str) -> Response:
+        """Serve it again after this machine died while it was writing. Its guest must not be running."""
+        return Response(self.get_serializer(disks.reopen(self.get_object(), actor=actor_of(request))).data)
+
+    @extend_schema(request=shapes.WriteThroughSerializer)
+    @action(detail=True, methods=["post"], url_path="write-through")
+    def write_through(self, request: Request, pk: str) -> Response:
+        """Whether every write is answered only when it is stored; such a disk needs no re-open."""
+        values = checked(shapes.WriteThroughSerializer, request)
+        disk = disks.set_write_through(self.get_object(), actor=actor_of(request), **values)
+        return Response(self.get_serializer(disk).data)
+
     @extend_schema(request=shapes.MoveSerializer)
     @action(detail=True, methods=["post"])
     def move(self, request: Request, pk: str) -> Response:

@@ -119,6 +119,10 @@ def new_disk(values: dict[str, Any]) -> NewDisk:
     return NewDisk(**values)
 
 
+class WriteThroughSerializer(Body):
+    enabled = serializers.BooleanField()
+
+
 class ContainerField(serializers.SlugRelatedField[StorageContainer]):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(slug_field="name", queryset=StorageContainer.objects.all(), **kwargs)

@@ -29,13 +29,17 @@ SIZE_BYTES_MAX = 1 << 46
 
 @dataclass(frozen=True)
 class NewDisk:
-    """What to add. `index` None = first free place on `bus`; `source` = {"snapshot", "disk"}: a clone of it."""
+    """What to add. `index` None = first free place on `bus`; `source` = {"snapshot", "disk"}: a clone of it.
+
+    `write_through`: every write is answered when it is stored; slower, and no re-open after a host death.
+    """
 
     size_bytes: int
     bus: str = Bus.SCSI
     index: int | None = None
     label: str = ""
     source: dict[str, str] | None = None
+    write_through: bool = False
 
 
 def add(owner: VM | VolumeGroup, new: NewDisk, *, actor: Actor) -> VirtualDisk:
@@ -44,6 +48,9 @@ def add(owner: VM | VolumeGroup, new: NewDisk, *, actor: Actor) -> VirtualDisk:
         disk = create_row(owner, new)
         detail.update(disk=str(disk.uuid), size_bytes=disk.size_bytes)
         create_in_engine(disk, source=new.source)
+        if new.write_through:
+            detail["write_through"] = True
+            engine().set_write_through([str(disk.uuid)], True, term=current_term())
     return disk
 
 
@@ -77,6 +84,23 @@ def move(
         disk.volume_group = owner if isinstance(owner, VolumeGroup) else None
         disk.bus, disk.index = wanted_bus, _place(owner, wanted_bus, index)
         disk.save(update_fields=["vm", "volume_group", "bus", "index"])
+    return disk
+
+
+def reopen(disk: VirtualDisk, *, actor: Actor) -> VirtualDisk:
+    """Serve a disk again that was writing when this machine died; its guest does not run any more."""
+    with audit.order("disk.reopen", actor=actor, object_type="disk", object_name=disk.owner.name) as detail:
+        detail["disk"] = str(disk.uuid)
+        if not engine().reopen([str(disk.uuid)], term=current_term())["reopened"]:
+            raise Conflict("not_waiting", "This disk does not wait to be opened again.", "Nothing is to be done.")
+    return disk
+
+
+def set_write_through(disk: VirtualDisk, *, enabled: bool, actor: Actor) -> VirtualDisk:
+    """Whether every write is answered only when it is stored."""
+    with audit.order("disk.write_through", actor=actor, object_type="disk", object_name=disk.owner.name) as detail:
+        detail.update(disk=str(disk.uuid), enabled=enabled)
+        engine().set_write_through([str(disk.uuid)], enabled, term=current_term())
     return disk
 
 

@@ -25,6 +25,7 @@ ACTING = {
     "dp:snapshot-retain", "dp:snapshot-delete", "dp:vm-new", "dp:vm-edit", "dp:vm-delete", "dp:nic-new",
     "dp:vm-disk-new", "dp:volume-group-new", "dp:volume-group-edit", "dp:volume-group-delete",
     "dp:volume-group-attach", "dp:volume-group-disk-new", "dp:disk-resize", "dp:disk-move", "dp:disk-remove",
+    "dp:disk-reopen", "dp:disk-write-through",
     "dp:disk-import", "dp:file-new", "dp:file-delete", "dp:container-new", "dp:container-edit", "dp:container-delete",
     "rep:site-new", "rep:pair", "rep:site-edit", "rep:site-delete", "console:nbd-client-new",
 }  # fmt: skip
@@ -42,7 +43,7 @@ def _arguments(rows: Rows) -> dict[str, list[object]]:
         rows.vm.pk: ["vm", "vm-edit", "vm-delete", "nic-new", "vm-disk-new"],
         rows.group.pk: ["volume-group", "volume-group-edit", "volume-group-delete", "volume-group-attach",
                         "volume-group-disk-new"],
-        disk: ["disk-resize", "disk-move", "disk-remove", "disk-import"],
+        disk: ["disk-resize", "disk-move", "disk-remove", "disk-import", "disk-reopen", "disk-write-through"],
         rows.file.pk: ["file", "file-delete"],
         rows.container.pk: ["container-edit", "container-delete"],
     }  # fmt: skip

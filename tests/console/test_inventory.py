@@ -13,6 +13,7 @@ from django.test import Client
 from django.urls import reverse
 
 from dataprotection.models import VM, StoredFile, VolumeGroup
+from prism.core.models import AuditRow
 from tests.console.conftest import Rows
 from tests.support.engine_site import EngineSite
 
@@ -54,6 +55,28 @@ def test_it_grows_a_disk_and_refuses_to_shrink_it(operator: Client, rows: Rows, 
     assert "size_bytes" in refused.context["form"].errors
     disk.refresh_from_db()
     assert disk.size_bytes == 16 * MiB
+
+
+def test_write_through_is_ordered_shown_and_kept(operator: Client, rows: Rows, engine: EngineSite) -> None:
+    vm = _make_vm(operator, rows, "careful")
+    disk = vm.disks.get()
+    url = reverse("dp:disk-write-through", args=[disk.pk])
+    assert operator.post(url, {"enabled": "on"}).status_code == 302
+    assert engine.engine.vdisk(str(disk.pk))["write_through"]
+    assert 'muted">write-through<' in operator.get(reverse("dp:vm", args=[vm.pk])).content.decode()
+    with engine.open(disk.export_name) as writer:
+        writer.write(0, b"w" * 4096)
+        assert writer.read(0, 4096) == b"w" * 4096
+    assert operator.post(url, {}).status_code == 302
+    assert not engine.engine.vdisk(str(disk.pk))["write_through"]
+
+
+def test_a_re_open_that_nothing_asks_for_is_refused_and_recorded(
+    operator: Client, rows: Rows, engine: EngineSite
+) -> None:
+    disk = _make_vm(operator, rows, "calm").disks.get()
+    assert operator.post(reverse("dp:disk-reopen", args=[disk.pk])).status_code == 422
+    assert AuditRow.objects.filter(verb="disk.reopen").exists()
 
 
 def test_it_moves_a_disk_from_a_vm_to_a_volume_group(operator: Client, rows: Rows, engine: EngineSite) -> None:

@@ -23,6 +23,8 @@ class DiskLine:
     uri: str
     role: str
     reason: str
+    reopen: bool
+    write_through: bool
     connections: list[dict[str, Any]]
 
     @property
@@ -67,6 +69,14 @@ def disk_lines(disks: Iterable[VirtualDisk]) -> tuple[list[DiskLine], str]:
                 error = str(failure) or "The block engine does not answer."
         connections = state.get("connections") or []
         lines.append(
-            DiskLine(disk, nbd_uri(disk), str(state.get("role", "")), str(state.get("reason") or ""), list(connections))
+            DiskLine(
+                disk,
+                nbd_uri(disk),
+                str(state.get("role", "")),
+                str(state.get("reason") or ""),
+                bool(state.get("reopen")),
+                bool(state.get("write_through")),
+                list(connections),
+            )
         )
     return lines, error

@@ -104,6 +104,51 @@ def resize(request: HttpRequest, uuid: UUID) -> HttpResponse:
     return order_page(request, FORM, form, order, context, again_url=back)
 
 
+@operator
+def reopen(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """Serve it again after this machine died while it was writing."""
+    disk = _disk(uuid)
+    back = owner_url(disk.owner)
+
+    def order(_data: dict[str, Any], _key: str) -> Done:
+        disk_services.reopen(disk, actor=actor_of(request))
+        return Done(back, f"{disk.export_name} is served again.")
+
+    context = _context(
+        f"Re-open {disk.export_name}",
+        back,
+        save="Re-open",
+        tone="danger",
+        warning="This machine died while writes to the disk were acknowledged and not yet stored: they may be gone. "
+        "Make sure that its guest was shut down or died too; it then starts as after a power cut.",
+    )
+    return order_page(request, FORM, forms.Form(posted(request)), order, context, again_url=back)
+
+
+class WriteThroughForm(forms.Form):
+    enabled = forms.BooleanField(label="Answer every write only when it is stored", required=False)
+
+
+@operator
+def write_through(request: HttpRequest, uuid: UUID) -> HttpResponse:
+    """Slower writes, and nothing to ask for after a host death."""
+    disk = _disk(uuid)
+    back = owner_url(disk.owner)
+
+    def order(data: dict[str, Any], _key: str) -> Done:
+        disk_services.set_write_through(disk, enabled=data["enabled"], actor=actor_of(request))
+        return Done(back, f"{disk.export_name} is {'now' if data['enabled'] else 'no longer'} write-through.")
+
+    context = _context(
+        f"Write-through of {disk.export_name}",
+        back,
+        save="Save",
+        tip="Each write waits for the storage. Such a disk needs no re-open after this machine died.",
+    )
+    form = WriteThroughForm(posted(request), initial={"enabled": True})
+    return order_page(request, FORM, form, order, context, again_url=back)
+
+
 class MoveForm(forms.Form):
     owner = forms.ChoiceField(label="Attach to")
     bus = forms.ChoiceField(label="Bus", choices=Bus.choices)
