@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from prism.core.engine import engine
 from replication import constants
-from replication.cerebro import health, registry, storage_health
+from replication.cerebro import data_health, health, registry, storage_health
 from replication.cerebro.edges import guarded
 from replication.cerebro.engine_health import EngineHealth
 from replication.cerebro.leader import Leader, Rhythm, tick
@@ -98,6 +98,7 @@ class Process:
                 if rhythm.is_due("engine", constants.PING_EVERY, timezone.now()):
                     health_of_engine.look(timezone.now())
                     storage_health.look()
+                    data_health.look()
             self.stopping.wait(TICK_SECONDS)
 
     def _ask_peers(self) -> None:

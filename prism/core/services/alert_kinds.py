@@ -138,4 +138,11 @@ KINDS: dict[str, AlertKind] = {
         "Less than 5 % (at most 8 GiB) of the file system under the block engine are free, or a write found no space.",
         "Delete snapshots or disks: that works on a full disk too. Or add space. Nothing needs a restart afterwards.",
     ),
+    "damaged_data": AlertKind(
+        "Damaged Data Found",
+        _C,
+        "Stored bytes fail their checksums, and neither this site nor one that shares a snapshot has them whole.",
+        "Check the medium of this site. Write the blocks anew, or restore the disk from a snapshot that reads back; "
+        "bytes that are sent or written again heal it. `python -m stargate check` says where.",
+    ),
 }
