@@ -151,8 +151,9 @@ def zeroed_range(world: World, site: SimSite) -> None:
     path, size = found
     start = world.rng.randrange(size)
     node = site.disk._node(path)
+    length = world.rng.choice([1, 512, BLOCK_BYTES, 10 * BLOCK_BYTES])
     for data in (node.data, node.durable):
-        stop = min(len(data), start + world.rng.choice([1, 512, BLOCK_BYTES, 10 * BLOCK_BYTES]))
+        stop = min(len(data), start + length)
         data[start:stop] = bytes(max(0, stop - start))
 
 

@@ -28,8 +28,9 @@ def after_power_cut(world: World, site: SimSite) -> None:
 
 
 def after_kill(world: World, site: SimSite) -> None:
-    """Everything that was accepted: the page cache is still there."""
-    _settle_on(world, site, site.guests.states[-1:])
+    """Everything that was accepted: the page cache is still there. Where its log rotted, what was durable of it."""
+    states = site.guests.states
+    _settle_on(world, site, states if site.log_rotten else states[-1:])
 
 
 def running(world: World, site: SimSite) -> None:
@@ -41,10 +42,17 @@ def running(world: World, site: SimSite) -> None:
 def _settle_on(world: World, site: SimSite, states: Sequence[Model]) -> None:
     site.guests.unsure = False
     found = _match(world, site, states)
+    if _damaged(site):
+        return  # it only reads, and made nothing durable
     if found in states:
         site.guests.states = [found]
     else:
         world.lose(site)
+
+
+def _damaged(site: SimSite) -> bool:
+    """Whether the front met damage in its log at its start."""
+    return site.front is not None and site.front.engine.damage is not None
 
 
 def _match(world: World, site: SimSite, states: Sequence[Model]) -> Model:
@@ -52,7 +60,7 @@ def _match(world: World, site: SimSite, states: Sequence[Model]) -> Model:
     guests = site.guests
     found = Found.of(site, damage=world.rotten)
     _received(world, site, found)
-    if site.log_rotten:  # a tail of the log that nothing else speaks of may be lost, never served wrong
+    if _damaged(site):  # what came after the damage is not shown
         states = [*guests.history, *states]
     wrong = []
     for state in reversed(states):

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from stargate.errors import StargateError
+from stargate.extents import format as ef
 from stargate.extents.store import ExtentStore
 from stargate.front.engine import FrontEngine
 from stargate.fs.memdisk import MemFile
+from stargate.oplog import reader
 from stargate.oplog.log import OpLog
 from stargate.store.grants import CatalogGrants
 from tests.sim.__main__ import main
@@ -107,6 +109,12 @@ def _failed_fsync_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OpLog, "sync", sync)
 
 
+def _unverified_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D4: payloads of the log and of extents are served whatever their checksums say."""
+    monkeypatch.setattr(reader, "blocks_hold", lambda *args: True)
+    monkeypatch.setattr(ef, "check_blocks", lambda *args: True)
+
+
 def _grant_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """A receiver publishes what it says, but not durably: the snapshot is not in its catalog."""
     monkeypatch.setattr(CatalogGrants, "publish", lambda *args: None)
@@ -119,6 +127,7 @@ RULES = [
     _sweep_without_stamps,
     _release_early,
     _failed_fsync_believed,
+    _unverified_reads,
     _grant_forgotten,
 ]
 
