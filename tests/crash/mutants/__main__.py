@@ -12,7 +12,7 @@ import sys
 import time
 from functools import partial
 
-from tests.crash.mutants.hunt import hunt
+from tests.crash.mutants.hunt import control, hunt
 from tests.crash.mutants.table import MUTANTS
 
 PROCESSES = 2
@@ -34,18 +34,20 @@ def main(argv: list[str] | None = None) -> int:
     print(f"crash-mutants: seed {seed}", flush=True)
     os.environ["PYTHONHASHSEED"] = "0"
     names = [mutant.name for mutant in MUTANTS if args.only in mutant.name]
-    survived = 0
     began = time.monotonic()
+    survived = deepest = 0
     with multiprocessing.get_context("spawn").Pool(args.processes, maxtasksperchild=1) as pool:
         for found in pool.imap_unordered(partial(hunt, seed=seed, most=args.states), names):
             survived += not found.by
-            by = found.by or "SURVIVED"
-            print(f"  {found.mutant:34} {by:12} {found.states:>6} states  {found.what}", flush=True)
+            deepest = max(deepest, found.states)
+            print(f"  {found.mutant:34} {found.by or 'SURVIVED':12} {found.states:>6} states  {found.what}", flush=True)
+        unbroken = pool.apply(control, (seed, max(1, deepest)))
+    print(f"  {unbroken.mutant:34} {unbroken.by and 'CAUGHT':12} {unbroken.states:>6} states  {unbroken.what}")
     print(
         f"crash-mutants: {len(names)} mutants, {len(names) - survived} caught, {survived} survived, "
         f"{time.monotonic() - began:.0f} s"
     )
-    return int(survived > 0 or not names)
+    return int(survived > 0 or bool(unbroken.by) or not names)
 
 
 if __name__ == "__main__":
