@@ -8,7 +8,7 @@ segment begins with a header). `hot` tells the log (0) from the hot tier (1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from functools import partial
 from operator import add
@@ -102,6 +102,13 @@ def _tree_piece(layer: Layer, block: int, stop: int) -> Piece:
     return Piece(Kind.ZEROS, 0, count) if digest == ZERO_HASH else Piece(Kind.CHUNK, first, count, (), digest)
 
 
+def _before_own(shard: dict[int, int] | None, block: int, stop: int) -> int:
+    """Where the first block of `shard` behind `block` begins, at most `stop`. Asked last: it costs by the block."""
+    if not shard:
+        return stop
+    return next((number for number in range(block + 1, stop) if number in shard), stop)
+
+
 def _locate(layer: Layer, block: int, stop: int) -> Piece:
     """The piece that begins with `block`. It ends at `stop`, or earlier where any layer above begins to say something
     else."""
@@ -117,20 +124,20 @@ def _locate(layer: Layer, block: int, stop: int) -> Piece:
             value = shard.get(block)
             if value is not None:
                 return _own_run(shard, block, value, stop)
-            stop = next((number for number in range(block + 1, stop) if number in shard), stop)
         if content.chunks:
             chunk, first = divmod(block, at.per_chunk)
             stop = min(stop, block - first + at.per_chunk)
             digest = content.chunks.get(chunk)
             if digest is not None:
                 kind = Kind.ZEROS if digest == ZERO_HASH else Kind.CHUNK
-                return Piece(kind, first, stop - block, (), digest)
+                return Piece(kind, first, _before_own(shard, block, stop) - block, (), digest)
         if content.zeros:
             end = content.zeros.end_of_run(block)
             if end > block:
-                return Piece(Kind.ZEROS, 0, min(stop, end) - block)
+                return Piece(Kind.ZEROS, 0, _before_own(shard, block, min(stop, end)) - block)
             following = content.zeros.next_start(block)
             stop = stop if following is None else min(stop, following)
+        stop = _before_own(shard, block, stop)
         if at.lost:
             return Piece(Kind.LOST, 0, stop - block)
         at = at.parent
@@ -166,6 +173,15 @@ def plan(layer: Layer, first: int, count: int) -> list[Piece]:
             pieces[-1] = joined
         block += piece.blocks
     return pieces
+
+
+def walk(layer: Layer, first: int, count: int) -> Iterator[Piece]:
+    """As `plan`, unjoined and one by one, so that the caller may stop when it has seen enough."""
+    block, end = first, first + count
+    while block < end:
+        piece = _locate(layer, block, end)
+        yield piece
+        block += piece.blocks
 
 
 def place_run(content: EpochContent, block: int, position: int, crcs: Sequence[int]) -> None:

@@ -194,6 +194,8 @@ class Door:
 
     def due(self) -> float:
         """Monotonic time at which `on_time` has something to do; 0.0 for never."""
+        if not self._waiting and not self._accept_again_at:
+            return 0.0
         times = [next(iter(self._waiting.values())).deadline] if self._waiting else []
         if self._accept_again_at:
             times.append(self._accept_again_at)

@@ -9,6 +9,8 @@ import os
 import socket
 import stat
 import struct
+from itertools import pairwise
+from pathlib import Path
 
 from stargate.errors import AlreadyExists, InvalidArgument
 
@@ -44,11 +46,22 @@ def is_routable(host: str) -> bool:
 def names_of(host: str) -> list[str]:
     """What clients may call a server that listens at `host`, for its certificate."""
     if host in ("", "0.0.0.0", "::"):
-        names = {"localhost", "127.0.0.1", "::1", socket.gethostname()}
-        with contextlib.suppress(OSError):
-            names |= {str(found[4][0]) for found in socket.getaddrinfo(socket.gethostname(), None)}
-        return sorted(name.partition("%")[0] for name in names)
+        return sorted({"localhost", "::1", socket.gethostname(), *_local_addresses()})
     return sorted({host, "localhost"} if not is_routable(host) else {host, socket.gethostname()})
+
+
+def _local_addresses() -> set[str]:
+    """The addresses of this machine's interfaces now, as the kernel tells them; without link-local IPv6."""
+    found = {"127.0.0.1"}
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/net/fib_trie").read_text(encoding="ascii").splitlines()
+        found |= {line.split()[-1] for line, kind in pairwise(lines) if kind.strip() == "/32 host LOCAL"}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/net/if_inet6").read_text(encoding="ascii").splitlines():
+            address = ipaddress.IPv6Address(int(line.split()[0], 16))
+            if not address.is_link_local:
+                found.add(str(address))
+    return found
 
 
 def unix(path: str) -> socket.socket:

@@ -25,6 +25,7 @@ _COST = {wire.CMD_BLOCK_STATUS: 32, wire.CMD_TRIM: 8, wire.CMD_WRITE_ZEROES: 8}
 """What takes longer than a READ or WRITE of a block counts for several requests."""
 
 _PIECE_BYTES = 64 * KiB  # a large WRITE is staged in pieces of at least this much, but for its last
+_FIRST_LOOK = 256 * KiB
 _READ_MAX = wire.MAXIMUM_PAYLOAD_BYTES
 _HEADER = wire.REQUEST.size
 
@@ -132,11 +133,22 @@ def _other(
         elif command == wire.CMD_BLOCK_STATUS:
             length = min(length, wire.MAX_STATUS_BYTES)
             one = bool(flags & wire.CMD_FLAG_REQ_ONE)
-            conn.queue(requests.status_reply(cookie, export.extents(offset, length), length, one=one))
+            extents = _first_extent(export, offset, length) if one else export.extents(offset, length)
+            conn.queue(requests.status_reply(cookie, extents, length, one=one))
         else:
             conn.queue(requests.simple_reply(cookie))  # CACHE is a hint; reads are cached by the kernel anyway
     except Exception as error:
         _refuse(conn, command, cookie, error)
+
+
+def _first_extent(export: Export, offset: int, length: int) -> list[tuple[int, int]]:
+    """As `export.extents`, but looks no further than the first one needs: mostly it is short."""
+    window = _FIRST_LOOK
+    while True:
+        extents = export.extents(offset, min(window, length))
+        if window >= length or extents[0][0] < window:
+            return extents
+        window *= 8
 
 
 def _begin_transfer(

@@ -118,6 +118,20 @@ def test_a2_silent_sockets_lock_nobody_out(disk: MemoryExport, tmp_path: Path) -
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def test_a2_a_host_that_crowds_the_door_locks_no_other_host_out(disk: MemoryExport, tmp_path: Path) -> None:
+    """Silent sockets of one address make room for each other, never at the cost of another address."""
+    with running(str(tmp_path / "crowd.sock"), disk) as served:
+        address = ("127.0.0.1", served.port)
+        with socket.create_connection(address, 15, source_address=("127.0.0.2", 0)) as slow:
+            exactly(slow, 18)
+            crowd = [socket.create_connection(address, 15) for _ in range(3 * nbd_door.HANDSHAKES)]
+            exactly(crowd[-1], 18)  # so all of them have knocked
+            slow.sendall(FLAGS + go(b"disk"))
+            assert exactly(slow, 20)[8:12] == struct.pack(">I", wire.OPT_GO)
+        for sock in crowd:
+            sock.close()
+
+
 def test_a2_a_handshake_has_a_deadline(disk: MemoryExport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nbd_door, "HANDSHAKE_SECONDS", 0.2)
     with running(str(tmp_path / "slow.sock"), disk) as served, attack(served) as sock:
