@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -41,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     big = args.full_cap if args.full_cap is not None else FULL_CAP_KILLS * (args.kills >= FULL_CAP_FROM)
     big = min(big, args.kills)
     full = args.full if args.full is not None else max(0, -(-args.kills * FULL_PERCENT // 100) - big)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the engine's processes, too
     print(f"storm: seed {seed}", flush=True)
     report = Report()
     for run in (storm, full_cap_kills):

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -213,6 +214,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=500.0, help="writes per second of each of the four clients")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the engine's processes, too
     print(f"stun: seed {args.seed}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="stu-", dir="/tmp"))
     try:
