@@ -134,10 +134,6 @@ class Guests:
         front = self.site.front
         assert front is not None
 
-        def act(model: Model) -> None:
-            for disk, offset, data, _ in changes:
-                model.disks[disk].write(offset, data)
-
         def order() -> None:
             for disk, offset, data, zero in changes:
                 export = front.exports.lookup(disk)
@@ -147,7 +143,18 @@ class Guests:
                     export.write(offset, memoryview(data))
             front.engine.commit()
 
-        self.change(act, order)
+        # One batch of the log, or several: a record of the engine's own may come between. Each may be the last.
+        before, begun = len(self.states), front.engine.log.appended.position
+        for change in changes[:-1]:
+            self.states.append(_with(self.model, change))
+        wanted = len(self.states) + 1
+        try:
+            self.change(lambda model: model.disks[changes[-1][0]].write(*changes[-1][1:3]), order)
+        finally:
+            if len(self.states) < wanted and front.engine.log.appended.position == begun:
+                del self.states[before:]  # refused, and nothing of it was taken
+            elif len(self.states) < wanted:
+                self.unsure = True
 
     def one_change(self, size: int) -> Change:
         rng = self.rng
@@ -239,6 +246,12 @@ class Guests:
         if self.site.front is not None:
             with suppress(LogFull):
                 self.site.front.link._seal_all()
+
+
+def _with(model: Model, change: tuple[str, int, bytes, bool]) -> Model:
+    after = model.copy()
+    after.disks[change[0]].write(change[1], change[2])
+    return after
 
 
 def _appends(change: Change) -> list[Change]:
