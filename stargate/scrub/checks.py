@@ -56,10 +56,9 @@ def index(extents: ExtentStore, roots: Iterable[bytes], chunks: Iterable[bytes],
     files = set(extents.files.numbers())
     strays = [(digest, at) for digest, at in extents.index.items() if at.egroup not in files]
     found = egroup(extents, strays, pause)
-    named = [*absent(extents, roots).places]
+    named = [*absent(extents, roots, pause).places]
     some = list(chunks)
     named += [name for name, at in zip(some, extents.index.get_many(some), strict=True) if at is None]
-    pause(len(named) * BLOCK_BYTES)
     return found | {EXTENT + name.hex(): f"A needed extent cannot be found or read: {name.hex()}." for name in named}
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from stargate.errors import DamagedData
@@ -29,11 +29,19 @@ class Found:
 class Finder:
     """One walk over some trees; a node that they share is read once."""
 
-    def __init__(self, store: ExtentReader, wanted: set[bytes], *, absent_in: Index | None = None) -> None:
-        """`absent_in`: also find chunks that this index does not know."""
+    def __init__(
+        self,
+        store: ExtentReader,
+        wanted: set[bytes],
+        *,
+        absent_in: Index | None = None,
+        pause: Callable[[int], None] | None = None,
+    ) -> None:
+        """`absent_in`: also find what this index does not know. `pause`: told the bytes of each node behind it."""
         self._store = store
         self._wanted = wanted
         self._absent_in = absent_in
+        self._pause = pause
         self._seen: dict[bytes, bool] = {}
         self.found = Found()
 
@@ -80,6 +88,8 @@ class Finder:
         if dirty:
             self.found.above.add(digest)
         self._seen[digest] = bad or dirty
+        if self._pause is not None:
+            self._pause(len(entries))
         return bad or dirty
 
     def _is_absent(self, node: bytes) -> bool:
@@ -102,9 +112,9 @@ def find(store: ExtentReader, roots: Iterable[bytes], wanted: set[bytes]) -> Fou
     return Finder(store, wanted).look(roots)
 
 
-def absent(store: ExtentReader, roots: Iterable[bytes]) -> Found:
+def absent(store: ExtentReader, roots: Iterable[bytes], pause: Callable[[int], None]) -> Found:
     """What the trees name and the store's index does not know, and nodes that cannot be read."""
-    return Finder(store, set(), absent_in=store.index).look(roots)
+    return Finder(store, set(), absent_in=store.index, pause=pause).look(roots)
 
 
 def named(store: ExtentReader, roots: Iterable[bytes]) -> set[bytes]:

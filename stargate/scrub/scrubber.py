@@ -41,7 +41,9 @@ PASS_SECONDS = 7 * 86400.0
 """A part is read again after this."""
 
 SHORT_SECONDS = 3600.0
-"""The same for the log and the catalog, which change all the time."""
+"""The same for the log and the catalog, which change all the time. What is new waits as long: it would be read from
+memory, not from the medium, while guests are busy with it.
+"""
 
 BYTES_PER_SECOND = 24 * MiB
 LOOK_SECONDS = 10.0
@@ -122,8 +124,8 @@ class Scrubber:
         if name is None:
             return False
         unit = self.dates.state.units[name]
-        wait = SHORT_SECONDS if name in ("log", "catalog") else PASS_SECONDS
-        return not unit.checked_at or self._clock.now() - unit.checked_at > wait
+        wait = SHORT_SECONDS if not unit.checked_at or name in ("log", "catalog") else PASS_SECONDS
+        return self._clock.now() - unit.since > wait
 
     def _pause(self, read_bytes: int) -> None:
         if self._rate:

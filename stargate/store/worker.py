@@ -148,7 +148,8 @@ class Worker:
         """A reader of its own, the covered mark and the durable position; None while there is no log."""
         if not self._disk.exists("oplog/superblock") or not self._durable:
             return None
-        return LogReader(self._disk, "oplog"), self._covered(), self._durable
+        reader, covered = LogReader(self._disk, "oplog"), self._hub.state.covered
+        return reader, covered if covered.position else first_mark(reader.info.log_id), self._durable
 
     def poisoned(self) -> dict[str, str]:
         """Epochs that cannot be folded because bytes of theirs are damaged: why. They have no root, so they are never

@@ -18,11 +18,14 @@ from stargate.scrub.offline import check
 from stargate.units import BLOCK_BYTES
 from tests.corrupt.base import Base, Image, exports
 from tests.corrupt.damage import Damage, damage_file, damage_index
+from tests.corrupt.files import FileCase
 from tests.corrupt.live import live_bytes, needed_extents
 from tests.engine.harness import Site
 from tests.scrub.world import Member
 
 CASES_PER_BASE = 100
+FILE_CASE_EVERY = 50
+"""Every so many cases one on real files, which costs some processes."""
 
 
 @dataclass
@@ -58,7 +61,10 @@ def run(seed: int) -> Outcome:
     try:
         base_of(seed // CASES_PER_BASE)
         with seeded(f"engine of case {seed}"):
-            Case(seed, outcome).play()
+            if seed % FILE_CASE_EVERY == FILE_CASE_EVERY - 1:
+                _on_files(seed, outcome)
+            else:
+                Case(seed, outcome).play()
     except Violation as exc:
         outcome.error = str(exc)
     except Exception as exc:
@@ -66,6 +72,15 @@ def run(seed: int) -> Outcome:
             raise
         outcome.error = f"{type(exc).__name__}: {exc}"
     return outcome
+
+
+def _on_files(seed: int, outcome: Outcome) -> None:
+    rng = Random(seed)
+    case = FileCase(rng.choice(base_of(seed // CASES_PER_BASE).images), rng)
+    outcome.error = case.play()
+    outcome.story, outcome.live = case.story, case.live
+    outcome.healable = outcome.healed = case.live and "data.mdb" in case.story
+    outcome.refused = case.live and not outcome.healable
 
 
 class Violation(Exception):

