@@ -37,6 +37,7 @@ MAGIC = b"PXT1"
 _VERSION = 1
 _HEAD = struct.Struct("<4sBBBBII32s")
 _CRC = struct.Struct("<I")
+_TABLES = [struct.Struct(f"<{count}I") for count in range(CHUNK_BYTES_MAX // BLOCK_BYTES + 1)]
 _SEED = struct.Struct("<16sII")
 HEADER_BYTES = _HEAD.size + _CRC.size
 
@@ -163,7 +164,7 @@ def block_crcs(payload: Buffer) -> bytes:
 
 def pack_crcs(crcs: Sequence[int]) -> bytes:
     """The checksum table of an extent."""
-    return struct.pack(f"<{len(crcs)}I", *crcs)
+    return _TABLES[len(crcs)].pack(*crcs)
 
 
 def check_blocks(data: bytes, crcs: bytes, first: int) -> bool:

@@ -24,7 +24,7 @@ from stargate.errors import DamagedData
 from stargate.extents.store import ExtentStore
 from stargate.hot.format import Block
 from stargate.hot.regions import HotWriter
-from stargate.oplog.format import CONTROL, WRITE, LogBatch, LogMark
+from stargate.oplog.format import CONTROL, WRITE, LogBatch, LogMark, LogRecord
 from stargate.oplog.format import ZERO as ZERO_RECORD
 from stargate.oplog.reader import LogReader
 from stargate.store.window import WindowBytes
@@ -85,13 +85,7 @@ def collect(
             content = window.contents.get(head)
             if content is None:
                 content = window.contents[head] = EpochContent(scratch.epochs[head].blocks_per_chunk)
-            block = record.offset // BLOCK_BYTES
-            if record.type == WRITE:
-                first = record.position << SHIFT
-                places = range(first, first + len(record.crcs) * PLACE_STEP, PLACE_STEP)
-                content.write_run(block, map(add, places, record.crcs))
-            elif record.type == ZERO_RECORD:
-                content.zero(block, record.length // BLOCK_BYTES)
+            _apply(content, record)
         window.mark = LogMark(batch.end, batch.seq, batch.crc)
         if batch.end - start.position >= WINDOW_BYTES or control_bytes >= CONTROL_BYTES:
             break
@@ -99,6 +93,19 @@ def collect(
     if needed is not None:
         window.contents = {epoch: c for epoch, c in window.contents.items() if epoch in needed}
     return window
+
+
+def _apply(content: EpochContent, record: LogRecord) -> None:
+    block = record.offset // BLOCK_BYTES
+    if record.type == WRITE:
+        if len(record.crcs) == 1:
+            content.write(block, record.position << SHIFT | record.crcs[0])
+            return
+        first = record.position << SHIFT
+        places = range(first, first + len(record.crcs) * PLACE_STEP, PLACE_STEP)
+        content.write_run(block, map(add, places, record.crcs))
+    elif record.type == ZERO_RECORD:
+        content.zero(block, record.length // BLOCK_BYTES)
 
 
 def _op(payload: bytes | None) -> Op:
@@ -123,28 +130,23 @@ def split(content: EpochContent) -> Split:
     result = Split(zeros=[(start, end - start) for start, end in content.zeros])
     per = content.blocks_per_chunk
     for key in sorted(content.shards):
-        shard = content.shards[key]
-        for chunk in sorted({block // per for block in shard}):
-            values = list(map(shard.get, range(chunk * per, (chunk + 1) * per)))
-            whole = [value for value in values if value is not None]
-            if len(whole) == per:
-                result.chunks.append((chunk, whole))
+        entries = sorted(content.shards[key].items())
+        at, count = 0, len(entries)
+        while at < count:
+            block, value = entries[at]
+            end = at + per
+            if not block % per and end <= count and entries[end - 1][0] == block + per - 1:
+                result.chunks.append((block // per, [value for _, value in entries[at:end]]))
+                at = end
+                continue
+            at += 1
+            if value != ZERO:
+                result.blocks.append((block, value))
+            elif result.zeros and sum(result.zeros[-1]) == block:
+                result.zeros[-1] = (result.zeros[-1][0], result.zeros[-1][1] + 1)
             else:
-                _add_blocks(result, chunk * per, values)
+                result.zeros.append((block, 1))
     return result
-
-
-def _add_blocks(result: Split, first: int, values: list[int | None]) -> None:
-    """The blocks of a chunk that is not whole; `first` is the number of its first block."""
-    for block, value in enumerate(values, first):
-        if value is None:
-            continue
-        if value != ZERO:
-            result.blocks.append((block, value))
-        elif result.zeros and sum(result.zeros[-1]) == block:
-            result.zeros[-1] = (result.zeros[-1][0], result.zeros[-1][1] + 1)
-        else:
-            result.zeros.append((block, 1))
 
 
 class Drainer:
