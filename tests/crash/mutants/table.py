@@ -12,6 +12,8 @@ from stargate.oplog import reader
 from stargate.oplog.format import BATCH, CONTROL, parse_batch_header
 from tests.crash.mutants.breaking import Mutant, instead, together, without
 
+HALVES = "tests/engine/test_halves.py::"
+SWEEP = "tests/extents/test_sweep.py::"
 OPLOG = "tests/oplog/test_oplog_crash.py::"
 STALE = "tests/crash/test_stale.py::"
 
@@ -290,23 +292,30 @@ STORE = (
            instead("stargate.catalog.ownership:Ownership.check", constant(None)),
            STALE + "test_a_store_that_was_taken_over_commits_nothing"),
     Mutant("tails overwritten", "a restarted store writes over nothing that a front may read",
-           instead("stargate.hot.regions:HotWriter._keep_what_was_written", overwrites_dead_tails)),
+           instead("stargate.hot.regions:HotWriter._keep_what_was_written", overwrites_dead_tails),
+           HALVES + "test_a_restarted_store_writes_over_no_dead_batch_that_a_front_behind_may_read"),
     Mutant("freed before the ack", "regions and extents are free only when the front let go",
-           instead("stargate.store.hub:CatalogHub.after_ack", at_once)),
+           instead("stargate.store.hub:CatalogHub.after_ack", at_once),
+           HALVES + "test_it_reuses_no_region_that_a_front_behind_may_read"),
     Mutant("swap without look", "a drained block replaces only the record it came from",
            instead("stargate.front.link:swap", swaps_blindly)),
     Mutant("sweep beside the front", "a sweep waits until the front has applied what it looked at",
-           instead("stargate.store.hub:CatalogHub.wait_acked", constant(True))),
+           instead("stargate.store.hub:CatalogHub.wait_acked", constant(True)),
+           HALVES + "test_a_sweep_waits_for_a_front_that_is_behind"),
     Mutant("sweep without stamp", "what an open ingest put or asked for is kept",
-           instead("stargate.extents.store:ExtentStore.cut", unstamped)),
+           instead("stargate.extents.store:ExtentStore.cut", unstamped),
+           SWEEP + "test_it_keeps_what_an_open_ingest_put_before_the_sweep_began"),
     Mutant("presence before children", "a node is stored after its children",
-           instead("stargate.extents.store:ExtentStore._check_children", children_later)),
+           instead("stargate.extents.store:ExtentStore._check_children", children_later),
+           "tests/extents/test_tree.py::test_it_accepts_no_node_without_its_children"),
     Mutant("publish of halves", "a snapshot is visible only when complete (D5)",
            instead("stargate.peer.ingest:StoreIngest.publish", publishes_halves)),
     Mutant("rebuild of torn extents", "a rebuild enters whole extents only",
-           instead("stargate.extents.rebuild:_checked", torn_extents)),
+           instead("stargate.extents.rebuild:_checked", torn_extents),
+           SWEEP + "test_it_rebuilds_around_damage_and_torn_tails"),
     Mutant("rebuild of halves", "a rebuild enters complete subtrees only",
-           instead("stargate.extents.rebuild:_enter_nodes", halves_rebuilt)),
+           instead("stargate.extents.rebuild:_enter_nodes", halves_rebuilt),
+           SWEEP + "test_it_does_not_enter_a_node_whose_chunk_is_damaged"),
     Mutant("volatile index", "index transactions are durable in their order",
            instead("tests.crash.medium:WatchedIndex.durable", constant_value(False))),
 )  # fmt: skip
