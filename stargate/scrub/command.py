@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from stargate.errors import StargateError, Unavailable
@@ -88,6 +88,6 @@ def _identity(data: Path) -> Iterator[Problem]:
         key = serialization.load_pem_private_key(Path(identity.key_path).read_bytes(), None)
         if key.public_key() != certificate.public_key():
             raise ValueError("key and certificate do not belong together")
-    except (StargateError, OSError, ValueError, TypeError, InvalidSignature) as exc:
+    except (StargateError, OSError, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as exc:
         what = f"The site's identity is damaged: {str(exc) or 'its signature fails'}"
         yield Problem("identity", f"{what}. Bring it back from a copy, or remove it and pair the sites anew.")

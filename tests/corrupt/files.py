@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from stargate.errors import DamagedData
@@ -135,5 +136,5 @@ def _meaning(name: str, raw: bytes) -> object:
         return key.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         return None
