@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bench.servers import BenchError
+from stargate.units import MiB
 
 
 class Tool(Protocol):
@@ -195,21 +196,28 @@ def installed() -> list[str]:
 
 
 def changes(first: Path, second: Path, block_bytes: int = 4096) -> list[tuple[int, bytes]]:
-    """The blocks of `second` that differ from `first`, neighbours joined."""
+    """The blocks of `second` that differ from `first`; neighbours within a MiB are one."""
     found: list[tuple[int, bytes]] = []
-    piece = 1 << 20
+    piece = MiB
     with first.open("rb") as a, second.open("rb") as b:
         at = 0
         while new := b.read(piece):
             old = a.read(piece)
             if old != new:
-                for offset in range(0, len(new), block_bytes):
-                    data = new[offset : offset + block_bytes]
-                    if old[offset : offset + block_bytes] == data:
-                        continue
-                    if found and found[-1][0] + len(found[-1][1]) == at + offset:
-                        found[-1] = (found[-1][0], found[-1][1] + data)
-                    else:
-                        found.append((at + offset, data))
+                found += [(at + start, new[start:end]) for start, end in _runs(old, new, block_bytes)]
             at += len(new)
+    return found
+
+
+def _runs(old: bytes, new: bytes, block_bytes: int) -> list[tuple[int, int]]:
+    """(start, end) of what differs, in whole blocks."""
+    found: list[tuple[int, int]] = []
+    for start in range(0, len(new), block_bytes):
+        end = start + block_bytes
+        if old[start:end] == new[start:end]:
+            continue
+        if found and found[-1][1] == start:
+            found[-1] = (found[-1][0], end)
+        else:
+            found.append((start, end))
     return found

@@ -144,7 +144,7 @@ def stall(server: StargateServer, add: Add) -> None:
     """Since the front started: all rows of this run."""
     turn = server.engine.status()["loop"]
     _sample(add, report.STALL_ROW, 1000 * turn["longest_seconds"], "ms")
-    _sample(add, "turns of the front's loop over 2 ms", 1e6 * turn["long"] / max(1, turn["turns"]), "per million")
+    _sample(add, "turns of the front's loop over 2 ms", 1e6 * turn["long"] / max(1, turn["count"]), "per million")
 
 
 def folder_bytes(folder: Path) -> int:

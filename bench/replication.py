@@ -90,8 +90,7 @@ class Replication:
             first = self._replicated(pair, disk, row, "full", None, drained)
             with NbdClient.unix(pair.source.engine.nbd_socket, "bench") as client:
                 for offset, data in self._changes:
-                    for at in range(0, len(data), MiB):
-                        client.write(offset + at, data[at : at + MiB])
+                    client.write(offset, data)
             second = self._replicated(pair, disk, row, "increment", first, drained)
             out = folder / "restored.raw"
             uri = pair.target.uri.removesuffix("bench") + f"snapshot:{second}:{disk}"
