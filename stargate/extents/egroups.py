@@ -124,12 +124,13 @@ class EgroupFiles:
                 continue
         return None
 
-    def identity(self, noted: bytes | None) -> bytes:
+    def identity(self, noted: bytes | None, *, in_use: bool) -> bytes:
         """The store's id, made when it is new; `noted` by the index, if at all. Raises DamagedData rather than start a
-        new store over unreadable egroups.
+        new store over unreadable egroups that a root is `in_use` of. Without one they are what a power cut left of the
+        first ones: nothing of them was durable yet.
         """
         found = self.store_id() or noted
-        if found is None and any(self.file(number).size() > HEAD_BYTES for number in self.numbers()):
+        if found is None and in_use and any(self.file(number).size() > HEAD_BYTES for number in self.numbers()):
             raise DamagedData(
                 "no extent group has a readable header and the index is gone; restore a header from a copy"
             )

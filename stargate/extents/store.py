@@ -70,7 +70,8 @@ class ExtentStore(ExtentReader):
         self.disk.mkdir(egroups.FOLDER)
         self._lock_file = self.disk.lock(_LOCK)
         try:
-            self._store_id = self.files.identity(self.index.meta("store_id"))
+            roots = list(roots)
+            self._store_id = self.files.identity(self.index.meta("store_id"), in_use=bool(roots))
             if self.index.meta("store_id") != self._store_id:
                 rebuild.rebuild_files(self.files, self.index, self._store_id, roots=roots)
             self.epoch = int.from_bytes(self.index.meta("epoch") or b"\0", "little")

@@ -304,7 +304,20 @@ def test_it_outlives_a_damaged_egroup_header(tmp_path: Path) -> None:
     (tmp_path / path_of(2)).unlink()
     for _ in range(2):
         with pytest.raises(DamagedData):
-            memory_store(tmp_path, MemoryIndex())
+            ExtentStore(OsDisk(tmp_path), MemoryIndex(), writable=True, roots=[digest])
+
+
+def test_it_begins_anew_after_a_power_cut_in_the_first_egroup_when_the_index_is_lost_too(tmp_path: Path) -> None:
+    store = memory_store(tmp_path, MemoryIndex())
+    store.put_chunk(noise(1))
+    store.flush()
+    store.close()
+    path = tmp_path / path_of(1)
+    path.write_bytes(bytes(64) + path.read_bytes()[64:])  # later bytes were kept, the header was not
+    again = memory_store(tmp_path, MemoryIndex())
+    digest = again.put_chunk(noise(2))
+    again.flush()
+    assert again.read_chunk(digest) == noise(2)
 
 
 def test_it_survives_many_threads(tmp_path: Path) -> None:
