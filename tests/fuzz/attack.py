@@ -39,7 +39,8 @@ class StuckError(Exception):
 
 @dataclass
 class Report:
-    """What was tried and found. Rates in requests per second, growth in bytes of anonymous memory of a process."""
+    """What was tried and found. Rates in requests per second, growth in bytes of the most memory that a process ever
+    held, from before the first hostile message."""
 
     seed: int
     nbd_messages: int = 0
@@ -112,7 +113,7 @@ class Attack:
                     if sending:
                         self._send(port, data, count)
                 rates.append((neighbour.count - before) / (time.monotonic() - start))
-            self._measure()
+                self._measure()
 
     def _conversations(self, rng: Random, own: str) -> Iterator[tuple[str, bytes, int]]:
         """Both ports in turn. Without an `own` site id they are only made up: no session is granted for them."""
@@ -171,7 +172,7 @@ class Attack:
         for name in ("front", "store"):
             process = getattr(self._site, name)
             with contextlib.suppress(OSError):
-                held = _anonymous_bytes(process.pid)
+                held = _peak_bytes(process.pid)
                 first = self._first_bytes.setdefault(name, held)
                 self.report.growth_bytes[name] = max(self.report.growth_bytes.get(name, 0), held - first)
 
@@ -222,8 +223,8 @@ def _some_uuid(rng: Random) -> str:
     return str(uuid.UUID(int=rng.getrandbits(128)))
 
 
-def _anonymous_bytes(pid: int) -> int:
+def _peak_bytes(pid: int) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
+        if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return 0

@@ -19,6 +19,7 @@ from stargate.peer import wire
 from stargate.peer.frame import HEADER, HEADER_BYTES, LENGTH_MAX, Type, frame
 from stargate.units import CHUNK_BYTES, GiB, MiB, TiB
 
+BOMB_BYTES = 256 * MiB
 SIZES = [0, 1, 4096, CHUNK_BYTES, GiB, 16 * TiB, 64 * TiB, 64 * TiB + 1, 2**63, 2**64 - 1]
 
 
@@ -165,9 +166,9 @@ def _put(*items: wire.Item) -> bytes:
 
 
 def _lz4_bomb() -> bytes:
-    return bytes(lz4.block.compress(bytes(64 * MiB), store_size=False))
+    return bytes(lz4.block.compress(bytes(BOMB_BYTES), store_size=False))
 
 
 def _zstd_bomb(*, stated: bool = True) -> bytes:
-    """64 MiB of zeros in some KiB; `stated`: the frame says how many bytes it holds."""
-    return zstandard.ZstdCompressor(write_content_size=stated).compress(bytes(64 * MiB))
+    """`BOMB_BYTES` of zeros in some KiB; `stated`: the frame says how many bytes it holds."""
+    return zstandard.ZstdCompressor(write_content_size=stated).compress(bytes(BOMB_BYTES))
