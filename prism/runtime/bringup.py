@@ -16,7 +16,7 @@ from prism.runtime import preflight
 from prism.runtime.certificates import ensure_web_certificate
 from prism.runtime.children import ROOT, embedded_postgres, web_address
 from prism.runtime.screen import Screen
-from prism.runtime.supervisor import Site, Supervisor
+from prism.runtime.supervisor import Site, Supervisor, write_heartbeat
 from stargate.peer.identity import CERTIFICATE_FILE, create_identity
 
 USER = "admin"
@@ -134,7 +134,9 @@ def manage(*arguments: str) -> list[str]:
 
 
 def announce(supervisor: Supervisor, passwords: dict[str, str], screen: Screen) -> None:
-    """Addresses, user and password, and how to go on."""
+    """Addresses, user and password, and how to go on. From here on `make status` says the same."""
+    for site in supervisor.sites:
+        write_heartbeat(site)
     screen.say("\nPrism DR is running.\n")
     for site in supervisor.sites:
         config = site.config

@@ -234,7 +234,7 @@ def test_a_target_that_fills_up_during_a_sync_refuses_and_the_same_sync_goes_on(
     status = send(a, b, snapshot, session)
     assert status["state"] == "failed"
     assert status["error"]["code"] == "no_space", status
-    assert level(b) == "full"
+    wait_for(lambda: level(b) == "full", "the level, which is looked at four times a second")
     assert snapshot not in {s["snapshot"] for s in b.engine.snapshots()}
     with pytest.raises(NoSpace):
         b.engine.grant(str(uuid.uuid4()), a.site_id, str(uuid.uuid4()), 1 << 30, 600)

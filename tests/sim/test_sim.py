@@ -11,13 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from stargate.errors import StargateError
 from stargate.extents import format as ef
 from stargate.extents.store import ExtentStore
 from stargate.front.engine import FrontEngine
 from stargate.fs.memdisk import MemFile
 from stargate.oplog import reader
-from stargate.oplog.log import OpLog
 from stargate.store.grants import CatalogGrants
 from tests.sim.__main__ import main
 from tests.sim.runner import run
@@ -95,20 +93,6 @@ def _release_early(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FrontEngine, "commit", commit)
 
 
-def _failed_fsync_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """D3: an error of the log's fsync is passed over."""
-    real = OpLog.sync
-
-    def sync(oplog: OpLog) -> int:
-        try:
-            return real(oplog)
-        except StargateError:
-            oplog._frozen, oplog._durable = None, oplog._appended
-            return oplog._durable.position
-
-    monkeypatch.setattr(OpLog, "sync", sync)
-
-
 def _unverified_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """D4: payloads of the log and of extents are served whatever their checksums say."""
     monkeypatch.setattr(reader, "blocks_hold", lambda *args: True)
@@ -126,7 +110,6 @@ RULES = [
     _publish_before_flush,
     _sweep_without_stamps,
     _release_early,
-    _failed_fsync_believed,
     _unverified_reads,
     _grant_forgotten,
 ]

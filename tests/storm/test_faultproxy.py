@@ -105,7 +105,7 @@ def test_it_forwards_all_bytes_and_counts_them(link: socket.socket, proxy: Fault
     data = random.Random(1).randbytes(300_000)
     threading.Thread(target=link.sendall, args=(data,), daemon=True).start()
     assert exactly(link, len(data)) == data
-    assert proxy.moved == {"up": len(data), "down": len(data)}
+    wait_for(lambda: proxy.moved == {"up": len(data), "down": len(data)}, "the proxy to count what it just handed over")
     assert proxy.connections == 1
 
 
