@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from stargate.errors import StargateError
 from stargate.extents import format as ef
 from stargate.extents.store import ExtentStore
 from stargate.front.engine import FrontEngine
 from stargate.fs.memdisk import MemFile
 from stargate.oplog import reader
+from stargate.oplog.log import OpLog
 from stargate.store.grants import CatalogGrants
 from tests.sim.__main__ import main
 from tests.sim.runner import run
@@ -93,6 +95,20 @@ def _release_early(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FrontEngine, "commit", commit)
 
 
+def _failed_fsync_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D3: an error of the log's fsync is passed over."""
+    real = OpLog.sync
+
+    def sync(oplog: OpLog) -> int:
+        try:
+            return real(oplog)
+        except StargateError:
+            oplog._frozen, oplog._durable = None, oplog._appended
+            return oplog._durable.position
+
+    monkeypatch.setattr(OpLog, "sync", sync)
+
+
 def _unverified_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """D4: payloads of the log and of extents are served whatever their checksums say."""
     monkeypatch.setattr(reader, "blocks_hold", lambda *args: True)
@@ -110,13 +126,19 @@ RULES = [
     _publish_before_flush,
     _sweep_without_stamps,
     _release_early,
+    _failed_fsync_believed,
     _unverified_reads,
     _grant_forgotten,
 ]
 
 
+RARE = {_failed_fsync_believed: 150}
+"""First seed to try: it takes a failing fsync and a power cut soon after, which few histories have."""
+
+
 @pytest.mark.parametrize("broken", RULES, ids=[rule.__name__.strip("_") for rule in RULES])
 def test_it_sees_a_broken_rule(broken: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
     broken(monkeypatch)
-    errors = (run(seed).error for seed in range(LONGEST))
+    first = RARE.get(broken, 0)
+    errors = (run(seed).error for seed in range(first, first + LONGEST))
     assert next(filter(None, errors), "not seen").partition(": ")[2].startswith(SEEN_AS)
