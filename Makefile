@@ -66,7 +66,7 @@ test: venv-dev ## run all tests; as root it first installs the Debian packages t
 lint: venv-dev ## ruff, mypy, import contracts, missing migrations, house style
 	$(BIN)/ruff check .
 	$(BIN)/python .ci/house-style
-	$(BIN)/mypy stargate $$(git ls-files '*states.py')
+	$(BIN)/mypy stargate prism replication dataprotection $$(git ls-files 'tests/*states.py')
 	$(BIN)/lint-imports
 	$(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run -v 1
 

@@ -8,51 +8,50 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from celery import shared_task
-
 from dataprotection.services import activation, leading, migrate, restore, snapshots
+from prism.core.doors import door
 
 WAIT_SECONDS = 1
 """Between two turns of a task that waits for a replication or a peer."""
 
 
-@shared_task(name="dataprotection.take_one_time", queue="snapshot")
+@door("dataprotection.take_one_time", queue="snapshot")
 def take_one_time(task_uuid: str, term: int | None = None) -> None:
     snapshots.run_one_time(task_uuid, term=term)
 
 
-@shared_task(name="dataprotection.take_scheduled", queue="snapshot")
+@door("dataprotection.take_scheduled", queue="snapshot")
 def take_scheduled(task_uuid: str, term: int | None = None) -> None:
     snapshots.run_scheduled(task_uuid, term=term)
 
 
-@shared_task(name="dataprotection.restore_overwrite", queue="default")
+@door("dataprotection.restore_overwrite", queue="default")
 def restore_overwrite(task_uuid: str, term: int | None = None) -> None:
     restore.run_overwrite(task_uuid, term=term)
 
 
-@shared_task(name="dataprotection.restore_clone", queue="default")
+@door("dataprotection.restore_clone", queue="default")
 def restore_clone(task_uuid: str, term: int | None = None) -> None:
     restore.run_clone(task_uuid, term=term)
 
 
-@shared_task(name="dataprotection.migrate_domain", queue="default")
+@door("dataprotection.migrate_domain", queue="default")
 def migrate_domain(task_uuid: str, term: int | None = None, baton: int | None = None) -> None:
     again = migrate.run(task_uuid, term=term, baton=baton)
     if again is not None:
         migrate_domain.apply_async((task_uuid, term, again), countdown=WAIT_SECONDS)
 
 
-@shared_task(name="dataprotection.activate_domain", queue="default")
+@door("dataprotection.activate_domain", queue="default")
 def activate_domain(task_uuid: str, term: int | None = None) -> None:
     activation.run_activate(task_uuid, term=term)
 
 
-@shared_task(name="dataprotection.deactivate_domain", queue="default")
+@door("dataprotection.deactivate_domain", queue="default")
 def deactivate_domain(task_uuid: str, term: int | None = None) -> None:
     activation.run_deactivate(task_uuid, term=term)
 
 
-@shared_task(name="dataprotection.expire_due", queue="expire")
+@door("dataprotection.expire_due", queue="expire")
 def expire_due(now: str, term: int | None = None) -> None:
     leading.run_expiry(datetime.fromisoformat(now), term=term)

@@ -37,7 +37,9 @@ def _secret_key() -> str:
 
 
 def _database() -> dict[str, Any]:
-    default = database_url(Path(SITE_CONFIG.socket_dir)) if SITE_CONFIG else "postgresql://prism@/prism?host=/nonexistent"
+    default = (
+        database_url(Path(SITE_CONFIG.socket_dir)) if SITE_CONFIG else "postgresql://prism@/prism?host=/nonexistent"
+    )
     parts = conninfo_to_dict(os.environ.get("DATABASE_URL") or default)
     known = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
     options = {key: value for key, value in parts.items() if key not in known.values()}
@@ -170,6 +172,7 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "EXCEPTION_HANDLER": "prism.core.api.errors.handler",
+    "DEFAULT_FILTER_BACKENDS": ["prism.core.api.base.Filters"],
     "DEFAULT_PAGINATION_CLASS": "prism.core.api.base.Pages",
 }
 SPECTACULAR_SETTINGS = {

@@ -5,16 +5,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import shared_task
 from celery.signals import worker_ready
 from django.conf import settings
 
+from prism.core.doors import door
 from replication.cerebro import takeover
 from replication.constants import TRANSFER_QUEUE, TRANSFER_TASK
 from replication.services import transfer
 
 
-@shared_task(name=TRANSFER_TASK, queue=TRANSFER_QUEUE)
+@door(TRANSFER_TASK, queue=TRANSFER_QUEUE)
 def replicate(replication_uuid: str) -> None:
     """Serve the lane of a replication. Delivered twice or late it finds nothing to do."""
     transfer.run(replication_uuid)

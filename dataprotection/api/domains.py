@@ -16,12 +16,12 @@ from dataprotection.api import serializers as shapes
 from dataprotection.models import VM, ProtectedEntity, ProtectionDomain, Schedule, StoredFile, VolumeGroup
 from dataprotection.services import activation, domains, migrate, protection, schedules, snapshots
 from dataprotection.services.membership import Entity
-from prism.core.api.base import Filters, accepted, actor_of, checked, idempotency_key
+from prism.core.api.base import accepted, actor_of, checked, idempotency_key
 from prism.core.api.serializers import TaskSerializer
 from prism.core.exceptions import InvalidInput
 
 
-class DomainViewSet(Filters, viewsets.ReadOnlyModelViewSet[ProtectionDomain]):
+class DomainViewSet(viewsets.ReadOnlyModelViewSet[ProtectionDomain]):
     """Filters: `name`, `mode`, `phase`. Orders that take longer answer 202 with a task; send an Idempotency-Key."""
 
     queryset = ProtectionDomain.objects.select_related("whole_container").prefetch_related("entities__group", "groups")
@@ -131,7 +131,7 @@ def _entity(key: Any) -> Entity:
     raise InvalidInput("entities", f"There is no VM, volume group or file {key}.")
 
 
-class ScheduleViewSet(Filters, viewsets.ReadOnlyModelViewSet[Schedule]):
+class ScheduleViewSet(viewsets.ReadOnlyModelViewSet[Schedule]):
     """Filter: `domain`."""
 
     queryset = Schedule.objects.select_related("domain").prefetch_related("remotes__site")

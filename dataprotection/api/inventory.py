@@ -19,7 +19,7 @@ from rest_framework.response import Response
 from dataprotection.api import serializers as shapes
 from dataprotection.models import VM, StorageContainer, StoredFile, VirtualDisk, VolumeGroup
 from dataprotection.services import containers, disks, files, images, vms, volume_groups
-from prism.core.api.base import Filters, actor_of, checked
+from prism.core.api.base import actor_of, checked
 from prism.core.exceptions import InvalidInput
 
 
@@ -83,7 +83,7 @@ def _even_if_protected(request: Request) -> bool:
     return request.query_params.get("even_if_protected", "").lower() in {"1", "true", "yes"}
 
 
-class VmViewSet(Filters, viewsets.ReadOnlyModelViewSet[VM]):
+class VmViewSet(viewsets.ReadOnlyModelViewSet[VM]):
     """Filters: `name`, `container`."""
 
     queryset = VM.objects.select_related("container").prefetch_related("disks", "nics")
@@ -127,7 +127,7 @@ class VmViewSet(Filters, viewsets.ReadOnlyModelViewSet[VM]):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-class VolumeGroupViewSet(Filters, viewsets.ReadOnlyModelViewSet[VolumeGroup]):
+class VolumeGroupViewSet(viewsets.ReadOnlyModelViewSet[VolumeGroup]):
     """Filters: `name`, `container`."""
 
     queryset = VolumeGroup.objects.select_related("container").prefetch_related("disks", "attachments")
@@ -174,7 +174,7 @@ class VolumeGroupViewSet(Filters, viewsets.ReadOnlyModelViewSet[VolumeGroup]):
         return Response(self.get_serializer(self.get_object()).data)
 
 
-class FileViewSet(Filters, viewsets.ReadOnlyModelViewSet[StoredFile]):
+class FileViewSet(viewsets.ReadOnlyModelViewSet[StoredFile]):
     """Filters: `path`, `container`."""
 
     queryset = StoredFile.objects.select_related("container", "disk")
@@ -201,7 +201,7 @@ class FileViewSet(Filters, viewsets.ReadOnlyModelViewSet[StoredFile]):
         stored = files.upload(
             path=request.query_params.get("path", ""),
             container=container,
-            stream=request.stream,  # type: ignore[arg-type]
+            stream=request.stream,
             size_bytes=body_length(request),
             actor=actor_of(request),
         )
@@ -214,7 +214,7 @@ class FileViewSet(Filters, viewsets.ReadOnlyModelViewSet[StoredFile]):
         return download(images.export_raw(stored.disk), stored.path.rsplit("/", 1)[-1], stored.disk.size_bytes)
 
 
-class DiskViewSet(Filters, viewsets.ReadOnlyModelViewSet[VirtualDisk]):
+class DiskViewSet(viewsets.ReadOnlyModelViewSet[VirtualDisk]):
     """Filters: `vm`, `volume_group`."""
 
     queryset = VirtualDisk.objects.all()
@@ -261,7 +261,7 @@ class DiskViewSet(Filters, viewsets.ReadOnlyModelViewSet[VirtualDisk]):
     def import_image(self, request: Request, pk: str) -> Response:
         """Overwrite the disk with the raw image in the body."""
         disk = self.get_object()
-        images.import_raw(disk, request.stream, size_bytes=body_length(request), actor=actor_of(request))  # type: ignore[arg-type]
+        images.import_raw(disk, request.stream, size_bytes=body_length(request), actor=actor_of(request))
         return Response(self.get_serializer(disk).data)
 
     @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})

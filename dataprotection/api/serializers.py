@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from rest_framework import serializers
+from rest_framework.serializers import SlugRelatedField as Slug
 
 from dataprotection.models import (
     VM,
@@ -77,7 +78,7 @@ class NicSerializer(serializers.ModelSerializer[Nic]):
 class VmSerializer(serializers.ModelSerializer[VM]):
     disks = DiskSerializer(many=True, read_only=True)
     nics = NicSerializer(many=True, read_only=True)
-    container = serializers.SlugRelatedField(slug_field="name", read_only=True)
+    container: Slug[StorageContainer] = serializers.SlugRelatedField(slug_field="name", read_only=True)
 
     class Meta:
         model = VM
@@ -88,7 +89,7 @@ class VolumeGroupSerializer(serializers.ModelSerializer[VolumeGroup]):
     """`attachments`: uuids of the VMs that use it."""
 
     disks = DiskSerializer(many=True, read_only=True)
-    container = serializers.SlugRelatedField(slug_field="name", read_only=True)
+    container: Slug[StorageContainer] = serializers.SlugRelatedField(slug_field="name", read_only=True)
     attachments = serializers.SerializerMethodField()
 
     class Meta:
@@ -101,7 +102,7 @@ class VolumeGroupSerializer(serializers.ModelSerializer[VolumeGroup]):
 
 class FileSerializer(serializers.ModelSerializer[StoredFile]):
     disk = DiskSerializer(read_only=True)
-    container = serializers.SlugRelatedField(slug_field="name", read_only=True)
+    container: Slug[StorageContainer] = serializers.SlugRelatedField(slug_field="name", read_only=True)
 
     class Meta:
         model = StoredFile
@@ -112,7 +113,8 @@ class NewDiskSerializer(Body):
     size_bytes = serializers.IntegerField()
     bus = serializers.CharField(required=False)
     index = serializers.IntegerField(required=False, allow_null=True)
-    label = serializers.CharField(required=False, allow_blank=True)
+    label = serializers.CharField(required=False, allow_blank=True)  # type: ignore[assignment]  # taken off the class
+    write_through = serializers.BooleanField(required=False)
 
 
 def new_disk(values: dict[str, Any]) -> NewDisk:
@@ -196,7 +198,7 @@ class GroupSerializer(serializers.ModelSerializer[ConsistencyGroup]):
 class EntitySerializer(serializers.ModelSerializer[ProtectedEntity]):
     """`entity` is the uuid of the VM, volume group or file; null = missing."""
 
-    group = serializers.SlugRelatedField(slug_field="name", read_only=True)
+    group: Slug[ConsistencyGroup] = serializers.SlugRelatedField(slug_field="name", read_only=True)
     app_consistent = serializers.BooleanField(source="group.app_consistent", read_only=True)
     entity = serializers.SerializerMethodField()
 
@@ -212,7 +214,7 @@ class EntitySerializer(serializers.ModelSerializer[ProtectedEntity]):
 class DomainSerializer(serializers.ModelSerializer[ProtectionDomain]):
     entities = EntitySerializer(many=True, read_only=True)
     groups = GroupSerializer(many=True, read_only=True)
-    whole_container = serializers.SlugRelatedField(slug_field="name", read_only=True)
+    whole_container: Slug[StorageContainer] = serializers.SlugRelatedField(slug_field="name", read_only=True)
 
     class Meta:
         model = ProtectionDomain
@@ -312,7 +314,7 @@ class SnapshotDetailSerializer(SnapshotSerializer):
 
 
 class OneTimeSerializer(serializers.ModelSerializer[OneTimeSnapshot]):
-    sites = serializers.SlugRelatedField(slug_field="uuid", many=True, read_only=True)
+    sites: Slug[RemoteSite] = serializers.SlugRelatedField(slug_field="uuid", many=True, read_only=True)
 
     class Meta:
         model = OneTimeSnapshot

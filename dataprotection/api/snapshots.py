@@ -20,13 +20,13 @@ from dataprotection.api.inventory import AnyAnswer, download
 from dataprotection.choices import SnapshotState
 from dataprotection.models import OneTimeSnapshot, Snapshot
 from dataprotection.services import images, restore, snapshots, space
-from prism.core.api.base import Filters, accepted, actor_of, checked, idempotency_key
+from prism.core.api.base import accepted, actor_of, checked, idempotency_key
 from prism.core.api.serializers import TaskSerializer
 from prism.core.engine import engine
 from prism.core.exceptions import InvalidInput
 
 
-class SnapshotViewSet(Filters, viewsets.ReadOnlyModelViewSet[Snapshot]):
+class SnapshotViewSet(viewsets.ReadOnlyModelViewSet[Snapshot]):
     """Filters: `domain`, `state`, `kind`, `id`; `include_expired=true` also lists expired ones."""
 
     queryset = Snapshot.objects.filter(hidden_base=False)
@@ -129,7 +129,7 @@ class SnapshotViewSet(Filters, viewsets.ReadOnlyModelViewSet[Snapshot]):
         return download(parts, f"{row.display_id}-{disk}.raw", sizes[disk])
 
 
-class OneTimeViewSet(Filters, viewsets.ReadOnlyModelViewSet[OneTimeSnapshot]):
+class OneTimeViewSet(viewsets.ReadOnlyModelViewSet[OneTimeSnapshot]):
     """One-time orders. Filters: `domain`, `state`."""
 
     queryset = OneTimeSnapshot.objects.prefetch_related("sites")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from dataprotection.choices import SnapshotState
@@ -10,6 +11,7 @@ from dataprotection.models import ScheduleRemote, Snapshot
 from dataprotection.services import activation, domains, migrate, retention, rpo, snapshots, stale
 from dataprotection.services.fencing import current_term
 from prism.core.actor import Actor
+from prism.core.doors import Door
 from prism.core.engine import engine
 from prism.core.exceptions import Unreachable
 from replication.cerebro import registry
@@ -72,4 +74,8 @@ def register() -> None:
         activation.DEACTIVATE: tasks.deactivate_domain,
     }
     for kind, door in doors.items():
-        registry.register_task(kind, lambda key, door=door: door.delay(key, current_term()))
+        registry.register_task(kind, _sender(door))
+
+
+def _sender(door: Door[...]) -> Callable[[str], object]:
+    return lambda key: door.delay(key, current_term())

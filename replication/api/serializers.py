@@ -7,9 +7,10 @@ from rest_framework import serializers
 
 from replication.models import RemoteSite, Replication
 from replication.models.remote_site import CONTROL_PORT, DATA_PORT
+from replication.services.pairing import PairingOffer
 
 
-class AddressSerializer(serializers.Serializer):  # type: ignore[type-arg]
+class AddressSerializer(serializers.Serializer[None]):
     """One address of a site."""
 
     host = serializers.CharField(max_length=253)
@@ -17,7 +18,7 @@ class AddressSerializer(serializers.Serializer):  # type: ignore[type-arg]
     data_port = serializers.IntegerField(default=DATA_PORT)
 
 
-class RemoteSiteSerializer(serializers.ModelSerializer):  # type: ignore[type-arg]
+class RemoteSiteSerializer(serializers.ModelSerializer[RemoteSite]):
     """A remote site. Operators compare `pairing_fingerprint`; the certificate stays inside."""
 
     class Meta:
@@ -41,7 +42,7 @@ class RemoteSiteSerializer(serializers.ModelSerializer):  # type: ignore[type-ar
         ]
 
 
-class RemoteSiteOrderSerializer(serializers.Serializer):  # type: ignore[type-arg]
+class RemoteSiteOrderSerializer(serializers.Serializer[None]):
     """Body of create and update. The last three are refused until they exist."""
 
     name = serializers.CharField(max_length=200)
@@ -55,7 +56,7 @@ class RemoteSiteOrderSerializer(serializers.Serializer):  # type: ignore[type-ar
     bandwidth_policy = serializers.JSONField(required=False)
 
 
-class PairSerializer(serializers.Serializer):  # type: ignore[type-arg]
+class PairSerializer(serializers.Serializer[None]):
     """Body of pair."""
 
     host = serializers.CharField(max_length=253)
@@ -63,7 +64,7 @@ class PairSerializer(serializers.Serializer):  # type: ignore[type-arg]
     control_port = serializers.IntegerField(default=CONTROL_PORT)
 
 
-class PairingOfferSerializer(serializers.Serializer):  # type: ignore[type-arg]
+class PairingOfferSerializer(serializers.Serializer[PairingOffer]):
     """The code, shown once."""
 
     code = serializers.CharField()
@@ -71,10 +72,10 @@ class PairingOfferSerializer(serializers.Serializer):  # type: ignore[type-arg]
     fingerprint = serializers.CharField()
 
 
-class ReplicationSerializer(serializers.ModelSerializer):  # type: ignore[type-arg]
+class ReplicationSerializer(serializers.ModelSerializer[Replication]):
     """A replication with its progress."""
 
-    site = serializers.SlugRelatedField(slug_field="uuid", read_only=True)
+    site: serializers.SlugRelatedField[RemoteSite] = serializers.SlugRelatedField(slug_field="uuid", read_only=True)
     site_name = serializers.CharField(source="site.name", read_only=True)
 
     class Meta:

@@ -9,7 +9,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from prism.core.api.base import Filters, actor_of, checked
+from prism.core.api.base import actor_of, checked
 from replication.api import serializers
 from replication.models import RemoteSite, Replication
 from replication.services import remote_sites, replications
@@ -66,9 +66,7 @@ class RemoteSiteViewSet(viewsets.ReadOnlyModelViewSet[RemoteSite]):
         return Response(self.get_serializer(remote_sites.pair(actor=actor_of(request), **values)).data)
 
 
-class ReplicationViewSet(
-    Filters, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Replication]
-):
+class ReplicationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Replication]):
     """Replications of both directions; filters: `state`, `direction`, `domain` (uuid), `snapshot` (uuid)."""
 
     queryset = Replication.objects.select_related("site").defer("manifest")

@@ -52,7 +52,7 @@ def problem() -> str:
         return f"The engine's store does not answer: {exc.message}."
     if store.get("space") == "full":
         return ""  # "Storage Is Full" says it, and what to do
-    if error := str(store.get("last_error", "")):
-        return f"The engine's store keeps failing: {error[:300]}"
-    error = str(store.get("sweep_error", ""))
-    return f"The space of deleted snapshots does not come back: {error[:300]}" if error else ""
+    if failing := str(store.get("last_error", "")):
+        return f"The engine's store keeps failing: {failing[:300]}"
+    sweep = str(store.get("sweep_error", ""))
+    return f"The space of deleted snapshots does not come back: {sweep[:300]}" if sweep else ""

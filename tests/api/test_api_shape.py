@@ -146,3 +146,12 @@ def test_it_describes_itself(client: Client) -> None:
     assert answer.status_code == 200
     for verb in (b"migrate", b"take-snapshot", b"activate", b"deactivate", b"restore", b"clone", b"protect"):
         assert b"/" + verb + b"/" in answer.content
+
+
+def test_the_description_names_the_filters_of_each_list(client: Client) -> None:
+    paths = client.get("/api/v1/schema/?format=json", headers={"accept": "application/vnd.oai.openapi+json"}).json()[
+        "paths"
+    ]
+    asked = {row["name"] for row in paths["/api/v1/snapshots/"]["get"]["parameters"]}
+    assert {"domain", "state", "kind", "id", "page"} <= asked
+    assert "domain" not in {row["name"] for row in paths["/api/v1/containers/"]["get"]["parameters"]}

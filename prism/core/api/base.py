@@ -8,10 +8,12 @@ from typing import Any, TypeVar
 from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from rest_framework import status
+from rest_framework.filters import BaseFilterBackend
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
+from rest_framework.views import APIView
 
 from prism.core.actor import Actor
 from prism.core.api.serializers import TaskSerializer
@@ -20,6 +22,7 @@ from prism.core.exceptions import InvalidInput
 from prism.core.models import Task
 
 M = TypeVar("M", bound=Model)
+R = TypeVar("R")
 KEY_CHARS_MAX = 128
 
 
@@ -31,21 +34,29 @@ class Pages(PageNumberPagination):
     max_page_size = 500
 
 
-class Filters:
-    """Mixin of list views: `filters` maps a query parameter to the column it must equal."""
+class Filters(BaseFilterBackend):
+    """A view's `filters` maps a query parameter to the column it must equal."""
 
-    filters: dict[str, str] = {}
-
-    def filter_queryset(self, queryset: QuerySet[M]) -> QuerySet[M]:
-        found: QuerySet[M] = super().filter_queryset(queryset)  # type: ignore[misc]
-        for name, column in self.filters.items():
-            value = self.request.query_params.get(name)  # type: ignore[attr-defined]
+    def filter_queryset(self, request: Request, queryset: QuerySet[M, R], view: APIView) -> QuerySet[M, R]:
+        for name, column in _filters(view).items():
+            value = request.query_params.get(name)
             if value is not None:
-                found = _narrowed(found, name, column, value)
-        return found
+                queryset = _narrowed(queryset, name, column, value)
+        return queryset
+
+    def get_schema_operation_parameters(self, view: APIView) -> list[dict[str, Any]]:
+        """What the OpenAPI document says of them."""
+        return [
+            {"name": name, "in": "query", "required": False, "schema": {"type": "string"}} for name in _filters(view)
+        ]
 
 
-def _narrowed(rows: QuerySet[M], name: str, column: str, value: str) -> QuerySet[M]:
+def _filters(view: APIView) -> dict[str, str]:
+    found: dict[str, str] = getattr(view, "filters", {})
+    return found
+
+
+def _narrowed(rows: QuerySet[M, R], name: str, column: str, value: str) -> QuerySet[M, R]:
     if column.endswith("__isnull"):
         return rows.filter(**{column: value.lower() in {"1", "true", "yes"}})
     try:

@@ -91,10 +91,10 @@ def _refused(error: Refused) -> Response:
 def _api_error(error: exceptions.APIException) -> Response:
     code = error.get_codes()
     headers = {}
-    if getattr(error, "auth_header", None):
-        headers["WWW-Authenticate"] = error.auth_header
-    if getattr(error, "wait", None):
-        headers["Retry-After"] = str(int(error.wait))  # type: ignore[attr-defined]
+    if header := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = str(header)
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(int(wait))
     text = code if isinstance(code, str) else "invalid"
     return Response(
         body(text, str(error.detail), _NEXT.get(error.status_code, "")), status=error.status_code, headers=headers

@@ -12,13 +12,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from prism.core.api import serializers
-from prism.core.api.base import Filters, actor_of, checked
+from prism.core.api.base import actor_of, checked
 from prism.core.models import Alert, ApiToken, AuditRow, Event, Task
 from prism.core.services import alerts, tokens
 from prism.core.services.sites import this_site
 
 
-class TaskViewSet(Filters, viewsets.ReadOnlyModelViewSet[Task]):
+class TaskViewSet(viewsets.ReadOnlyModelViewSet[Task]):
     """Long work. Filters: `state`, `kind`, `object_id`."""
 
     queryset = Task.objects.all()
@@ -26,7 +26,7 @@ class TaskViewSet(Filters, viewsets.ReadOnlyModelViewSet[Task]):
     filters = {"state": "state", "kind": "kind", "object_id": "object_id"}
 
 
-class EventViewSet(Filters, viewsets.ReadOnlyModelViewSet[Event]):
+class EventViewSet(viewsets.ReadOnlyModelViewSet[Event]):
     """What happened. Filters: `kind`, `object_id`, `severity`."""
 
     queryset = Event.objects.all()
@@ -34,7 +34,7 @@ class EventViewSet(Filters, viewsets.ReadOnlyModelViewSet[Event]):
     filters = {"kind": "kind", "object_id": "object_id", "severity": "severity"}
 
 
-class AuditViewSet(Filters, viewsets.ReadOnlyModelViewSet[AuditRow]):
+class AuditViewSet(viewsets.ReadOnlyModelViewSet[AuditRow]):
     """Who ordered what; for staff. Filters: `verb`, `actor`, `outcome`."""
 
     permission_classes = [IsAdminUser]
@@ -43,7 +43,7 @@ class AuditViewSet(Filters, viewsets.ReadOnlyModelViewSet[AuditRow]):
     filters = {"verb": "verb", "actor": "actor", "outcome": "outcome"}
 
 
-class AlertViewSet(Filters, viewsets.ReadOnlyModelViewSet[Alert]):
+class AlertViewSet(viewsets.ReadOnlyModelViewSet[Alert]):
     """What needs somebody. Filters: `kind`, `severity`, `object_id`, `unresolved`."""
 
     queryset = Alert.objects.all()
@@ -74,7 +74,8 @@ class TokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Ge
     serializer_class = serializers.ApiTokenSerializer
 
     def get_queryset(self) -> QuerySet[ApiToken]:
-        return ApiToken.objects.filter(user_id=self.request.user.pk)
+        user = self.request.user
+        return ApiToken.objects.filter(user=user) if user.is_authenticated else ApiToken.objects.none()
 
     @extend_schema(request=serializers.NewTokenSerializer, responses={201: serializers.MadeTokenSerializer})
     def create(self, request: Request) -> Response:
