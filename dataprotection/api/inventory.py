@@ -16,7 +16,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from dataprotection.api import serializers as shapes
+from dataprotection.api import inventory_shapes as shapes
 from dataprotection.models import VM, StorageContainer, StoredFile, VirtualDisk, VolumeGroup
 from dataprotection.services import containers, disks, files, images, vms, volume_groups
 from prism.core.api.base import actor_of, checked

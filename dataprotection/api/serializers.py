@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shapes of requests and answers. What a value may be is decided by the services."""
+"""Shapes of protection: domains, schedules, snapshots. What a value may be is decided by the services."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any
 from rest_framework import serializers
 from rest_framework.serializers import SlugRelatedField as Slug
 
+from dataprotection.api.inventory_shapes import Body, ContainerField
 from dataprotection.models import (
-    VM,
     ConsistencyGroup,
-    Nic,
     OneTimeSnapshot,
     ProtectedEntity,
     ProtectionDomain,
@@ -19,174 +18,9 @@ from dataprotection.models import (
     ScheduleRemote,
     Snapshot,
     StorageContainer,
-    StoredFile,
-    VirtualDisk,
-    VolumeGroup,
 )
-from dataprotection.services.disks import NewDisk, nbd_uri
 from dataprotection.services.schedules import ScheduleSpec
 from replication.models import RemoteSite
-
-Body = serializers.Serializer[None]
-
-
-class ContainerSerializer(serializers.ModelSerializer[StorageContainer]):
-    class Meta:
-        model = StorageContainer
-        fields = ["id", "name", "fingerprinting", "compress", "created_at"]
-
-
-class ChangeContainerSerializer(Body):
-    fingerprinting = serializers.BooleanField(required=False)
-    compress = serializers.BooleanField(required=False)
-
-
-class NewContainerSerializer(ChangeContainerSerializer):
-    name = serializers.CharField()
-
-
-class DiskSerializer(serializers.ModelSerializer[VirtualDisk]):
-    """`nbd_uri` is where clients reach it."""
-
-    nbd_uri = serializers.SerializerMethodField()
-
-    class Meta:
-        model = VirtualDisk
-        fields = [
-            "uuid",
-            "size_bytes",
-            "vm",
-            "volume_group",
-            "stored_file",
-            "bus",
-            "index",
-            "label",
-            "export_name",
-            "nbd_uri",
-        ]
-
-    def get_nbd_uri(self, disk: VirtualDisk) -> str:
-        return nbd_uri(disk)
-
-
-class NicSerializer(serializers.ModelSerializer[Nic]):
-    class Meta:
-        model = Nic
-        fields = ["id", "network", "mac"]
-
-
-class VmSerializer(serializers.ModelSerializer[VM]):
-    disks = DiskSerializer(many=True, read_only=True)
-    nics = NicSerializer(many=True, read_only=True)
-    container: Slug[StorageContainer] = serializers.SlugRelatedField(slug_field="name", read_only=True)
-
-    class Meta:
-        model = VM
-        fields = "__all__"
-
-
-class VolumeGroupSerializer(serializers.ModelSerializer[VolumeGroup]):
-    """`attachments`: uuids of the VMs that use it."""
-
-    disks = DiskSerializer(many=True, read_only=True)
-    container: Slug[StorageContainer] = serializers.SlugRelatedField(slug_field="name", read_only=True)
-    attachments = serializers.SerializerMethodField()
-
-    class Meta:
-        model = VolumeGroup
-        fields = "__all__"
-
-    def get_attachments(self, group: VolumeGroup) -> list[str]:
-        return [str(row.vm_id) for row in group.attachments.all()]
-
-
-class FileSerializer(serializers.ModelSerializer[StoredFile]):
-    disk = DiskSerializer(read_only=True)
-    container: Slug[StorageContainer] = serializers.SlugRelatedField(slug_field="name", read_only=True)
-
-    class Meta:
-        model = StoredFile
-        fields = "__all__"
-
-
-class NewDiskSerializer(Body):
-    size_bytes = serializers.IntegerField()
-    bus = serializers.CharField(required=False)
-    index = serializers.IntegerField(required=False, allow_null=True)
-    label = serializers.CharField(required=False, allow_blank=True)  # type: ignore[assignment]  # taken off the class
-    write_through = serializers.BooleanField(required=False)
-
-
-def new_disk(values: dict[str, Any]) -> NewDisk:
-    return NewDisk(**values)
-
-
-class WriteThroughSerializer(Body):
-    enabled = serializers.BooleanField()
-
-
-class ContainerField(serializers.SlugRelatedField[StorageContainer]):
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(slug_field="name", queryset=StorageContainer.objects.all(), **kwargs)
-
-
-class NewVmSerializer(Body):
-    name = serializers.CharField()
-    container = ContainerField()
-    vcpus = serializers.IntegerField(required=False)
-    memory_bytes = serializers.IntegerField(required=False)
-    description = serializers.CharField(required=False, allow_blank=True)
-    disks = NewDiskSerializer(many=True, required=False)
-    networks = serializers.ListField(child=serializers.CharField(allow_blank=True), required=False)
-
-
-class ChangeVmSerializer(Body):
-    name = serializers.CharField(required=False)
-    vcpus = serializers.IntegerField(required=False)
-    memory_bytes = serializers.IntegerField(required=False)
-    description = serializers.CharField(required=False, allow_blank=True)
-    power_state = serializers.CharField(required=False)
-
-
-class NewVolumeGroupSerializer(Body):
-    name = serializers.CharField()
-    container = ContainerField()
-    description = serializers.CharField(required=False, allow_blank=True)
-    disks = NewDiskSerializer(many=True, required=False)
-
-
-class ChangeVolumeGroupSerializer(Body):
-    name = serializers.CharField(required=False)
-    description = serializers.CharField(required=False, allow_blank=True)
-
-
-class AttachSerializer(Body):
-    vm = serializers.PrimaryKeyRelatedField(queryset=VM.objects.all())
-
-
-class NewFileSerializer(Body):
-    path = serializers.CharField()
-    container = ContainerField()
-    size_bytes = serializers.IntegerField()
-
-
-class ResizeSerializer(Body):
-    size_bytes = serializers.IntegerField()
-
-
-class MoveSerializer(Body):
-    """The new owner: exactly one of `vm` and `volume_group`."""
-
-    vm = serializers.PrimaryKeyRelatedField(queryset=VM.objects.all(), required=False, allow_null=True)
-    volume_group = serializers.PrimaryKeyRelatedField(
-        queryset=VolumeGroup.objects.all(), required=False, allow_null=True
-    )
-    bus = serializers.CharField(required=False)
-    index = serializers.IntegerField(required=False, allow_null=True)
-
-
-class NetworkSerializer(Body):
-    network = serializers.CharField(allow_blank=True)
 
 
 class GroupSerializer(serializers.ModelSerializer[ConsistencyGroup]):

@@ -47,10 +47,9 @@ def add(owner: VM | VolumeGroup, new: NewDisk, *, actor: Actor) -> VirtualDisk:
     with audit.order("disk.add", actor=actor, object_type=owner.entity_type, object_name=owner.name) as detail:
         disk = create_row(owner, new)
         detail.update(disk=str(disk.uuid), size_bytes=disk.size_bytes)
-        create_in_engine(disk, source=new.source)
         if new.write_through:
             detail["write_through"] = True
-            engine().set_write_through([str(disk.uuid)], True, term=current_term())
+        create_in_engine(disk, source=new.source, write_through=new.write_through)
     return disk
 
 
@@ -145,24 +144,27 @@ def create_row(owner: Owner, new: NewDisk, *, disk_uuid: uuid.UUID | None = None
     )
 
 
-def create_in_engine(disk: VirtualDisk, *, source: dict[str, str] | None = None, role: str = "active") -> None:
+def create_in_engine(
+    disk: VirtualDisk, *, source: dict[str, str] | None = None, role: str = "active", write_through: bool = False
+) -> None:
     """The vDisk of a row; repeating it is harmless. Call it last in a transaction, so that a failure leaves no row."""
     try:
-        _vdisk_create(disk, source, role)
+        _vdisk_create(disk, source, role, write_through)
     except AlreadyExists:
         # The engine still holds a disk of that name which left with its domain.
         disk.export_name = f"{disk.export_name[:240]}-{str(disk.uuid)[:8]}"
         disk.save(update_fields=["export_name"])
-        _vdisk_create(disk, source, role)
+        _vdisk_create(disk, source, role, write_through)
 
 
-def _vdisk_create(disk: VirtualDisk, source: dict[str, str] | None, role: str) -> None:
+def _vdisk_create(disk: VirtualDisk, source: dict[str, str] | None, role: str, write_through: bool) -> None:
     engine().vdisk_create(
         str(disk.uuid),
         disk.size_bytes,
         export_name=disk.export_name,
         role=role,
         source=source,
+        write_through=write_through,
         term=current_term(),
     )
 

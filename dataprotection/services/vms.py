@@ -44,7 +44,7 @@ def create(
         rows = [(disk_service.create_row(vm, new), new) for new in disks]
         membership.join_whole_container(vm)
         for row, new in rows:
-            disk_service.create_in_engine(row, source=new.source)
+            disk_service.create_in_engine(row, source=new.source, write_through=new.write_through)
     return vm
 
 

@@ -108,8 +108,9 @@ class Engine:
     def vdisk(self, vdisk: str) -> Json:
         return cast(Json, self.front.call("vdisk", vdisk=vdisk))
 
-    def vdisks(self) -> list[Json]:
-        return cast(list[Json], self.front.call("vdisks"))
+    def vdisks(self, only: Sequence[str] | None = None) -> list[Json]:
+        """All, or those of `only` that there are."""
+        return cast(list[Json], self.front.call("vdisks", only=None if only is None else list(only)))
 
     def connections(self, vdisk: str) -> list[Json]:
         return cast(list[Json], self.front.call("connections", vdisk=vdisk))

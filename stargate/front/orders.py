@@ -121,8 +121,13 @@ class FrontOrders(Orders):
 
     # -- vDisks -------------------------------------------------------------------------------------------------------
 
-    def do_vdisks(self) -> list[Json]:
-        return self._in_loop(lambda: ([self._describe(d) for d in self._engine.state.vdisks.values()], 0))
+    def do_vdisks(self, only: list[str] | None = None) -> list[Json]:
+        def order() -> tuple[list[Json], int]:
+            known = self._engine.state.vdisks
+            wanted = known if only is None else [name for name in only if name in known]
+            return [self._describe(known[name]) for name in wanted], 0
+
+        return self._in_loop(order)
 
     def do_vdisk(self, vdisk: str) -> Json:
         return self._in_loop(lambda: (self._describe(self._disk(vdisk)), 0))

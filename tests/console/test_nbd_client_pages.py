@@ -64,8 +64,8 @@ def test_the_page_says_that_the_engine_is_away(reader: Client, rows: Rows, tmp_p
 
 def test_ready_lines_name_the_certificate_where_one_is_needed(rows: Rows) -> None:
     disk = rows.vm.disks.get()
-    plain = DiskLine(disk, "nbd://127.0.0.1:10809/mail-scsi.0", "active", "", False, False, []).commands
+    plain = DiskLine(disk, "nbd://127.0.0.1:10809/mail-scsi.0").commands
     assert "tls" not in plain
     assert "server.host=127.0.0.1,server.port=10809,export=mail-scsi.0" in plain
-    secured = DiskLine(disk, "nbds://10.0.0.5:10809/mail-scsi.0", "active", "", False, False, []).commands
+    secured = DiskLine(disk, "nbds://10.0.0.5:10809/mail-scsi.0").commands
     assert all("FOLDER" in line for line in secured.splitlines())

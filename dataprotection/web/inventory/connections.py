@@ -5,27 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import unquote, urlsplit
+from uuid import UUID
 
 from dataprotection.models import VirtualDisk
+from dataprotection.services.disk_states import DiskState, states_of
 from dataprotection.services.disks import nbd_uri
-from prism.core.engine import engine
 from prism.core.exceptions import Refused
 from stargate.errors import StargateError
 
 
 @dataclass(frozen=True)
 class DiskLine:
-    """A disk as its entity's page shows it. `role` "" and no connections while the engine does not answer."""
+    """A disk as its entity's page shows it. `state` None: the engine does not answer, or does not have it."""
 
     disk: VirtualDisk
     uri: str
-    role: str
-    reason: str
-    reopen: bool
-    write_through: bool
-    connections: list[dict[str, Any]]
+    state: DiskState | None = None
 
     @property
     def secured(self) -> bool:
@@ -51,32 +47,13 @@ class DiskLine:
         ]
         return "\n".join(lines)
 
-    @property
-    def writers(self) -> list[dict[str, Any]]:
-        """Connections that have written."""
-        return [found for found in self.connections if found.get("writes")]
-
 
 def disk_lines(disks: Iterable[VirtualDisk]) -> tuple[list[DiskLine], str]:
-    """The lines, and why nothing is known of connections ("" when it is)."""
-    lines, error = [], ""
-    for disk in disks:
-        state: dict[str, Any] = {}
-        if not error:
-            try:
-                state = dict(engine().vdisk(str(disk.pk)))
-            except (Refused, StargateError, OSError) as failure:
-                error = str(failure) or "The block engine does not answer."
-        connections = state.get("connections") or []
-        lines.append(
-            DiskLine(
-                disk,
-                nbd_uri(disk),
-                str(state.get("role", "")),
-                str(state.get("reason") or ""),
-                bool(state.get("reopen")),
-                bool(state.get("write_through")),
-                list(connections),
-            )
-        )
-    return lines, error
+    """The lines, and why nothing is known of their states ("" when it is)."""
+    rows, error = list(disks), ""
+    states: dict[UUID, DiskState] = {}
+    try:
+        states = states_of(disk.pk for disk in rows)
+    except (Refused, StargateError) as failure:
+        error = failure.message
+    return [DiskLine(disk, nbd_uri(disk), states.get(disk.pk)) for disk in rows], error

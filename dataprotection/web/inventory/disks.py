@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 from uuid import UUID
 
@@ -17,12 +18,15 @@ from dataprotection.choices import Bus
 from dataprotection.models import VM, VirtualDisk, VolumeGroup
 from dataprotection.services import disks as disk_services
 from dataprotection.services import images
+from dataprotection.services.disk_states import states_of
 from dataprotection.services.disks import NewDisk
 from dataprotection.web.inventory.fields import SizeField
+from prism.core.exceptions import Refused
 from prism.webkit.access import operator
 from prism.webkit.downloads import download
 from prism.webkit.orders import Done, actor_of, order_page, posted
 from prism.webkit.sizes import size
+from stargate.errors import StargateError
 
 FORM = "dataprotection/inventory/form.html"
 
@@ -42,6 +46,25 @@ def _disk(uuid: UUID) -> VirtualDisk:
 
 def _context(heading: str, back: str, **more: Any) -> dict[str, Any]:
     return {"nav": "Inventory", "heading": heading, "back": back, **more}
+
+
+def _page(
+    request: HttpRequest,
+    disk: VirtualDisk,
+    verb: str,
+    order: Callable[[dict[str, Any]], str],
+    form: forms.Form | None = None,
+    **context: Any,
+) -> HttpResponse:
+    """The page of one order on a disk, called as its button is; `order` gives it and returns what to say."""
+    back = owner_url(disk.owner)
+
+    def given(data: dict[str, Any], _key: str) -> Done:
+        said = order(data)
+        return Done(owner_url(disk.owner), said)
+
+    shown = _context(f"{verb} {disk.export_name}", back, **{"save": verb, **context})
+    return order_page(request, FORM, form or forms.Form(posted(request)), given, shown, again_url=back)
 
 
 class AddForm(forms.Form):
@@ -89,40 +112,30 @@ class ResizeForm(forms.Form):
 def resize(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """Grow."""
     disk = _disk(uuid)
-    back = owner_url(disk.owner)
 
-    def order(data: dict[str, Any], _key: str) -> Done:
+    def order(data: dict[str, Any]) -> str:
         disk_services.resize(disk, size_bytes=data["size_bytes"], actor=actor_of(request))
-        return Done(
-            back, f"{disk.export_name} now has {size(disk.size_bytes)}. Clients see it when they connect again."
-        )
+        return f"{disk.export_name} now has {size(disk.size_bytes)}. Clients see it when they connect again."
 
     form = ResizeForm(posted(request), initial={"size_bytes": size(disk.size_bytes)})
-    context = _context(
-        f"Resize {disk.export_name}", back, save="Resize", tip=f"It has {size(disk.size_bytes)}. A disk can only grow."
-    )
-    return order_page(request, FORM, form, order, context, again_url=back)
+    tip = f"It has {size(disk.size_bytes)}. A disk can only grow."
+    return _page(request, disk, "Resize", order, form, tip=tip)
 
 
 @operator
 def reopen(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """Serve it again after this machine died while it was writing."""
     disk = _disk(uuid)
-    back = owner_url(disk.owner)
 
-    def order(_data: dict[str, Any], _key: str) -> Done:
+    def order(_data: dict[str, Any]) -> str:
         disk_services.reopen(disk, actor=actor_of(request))
-        return Done(back, f"{disk.export_name} is served again.")
+        return f"{disk.export_name} is served again."
 
-    context = _context(
-        f"Re-open {disk.export_name}",
-        back,
-        save="Re-open",
-        tone="danger",
-        warning="This machine died while writes to the disk were acknowledged and not yet stored: they may be gone. "
-        "Make sure that its guest was shut down or died too; it then starts as after a power cut.",
+    warning = (
+        "This machine died while writes to the disk were acknowledged and not yet stored: they may be gone. "
+        "Make sure that its guest was shut down or died too; it then starts as after a power cut."
     )
-    return order_page(request, FORM, forms.Form(posted(request)), order, context, again_url=back)
+    return _page(request, disk, "Re-open", order, tone="danger", warning=warning)
 
 
 class WriteThroughForm(forms.Form):
@@ -133,20 +146,23 @@ class WriteThroughForm(forms.Form):
 def write_through(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """Slower writes, and nothing to ask for after a host death."""
     disk = _disk(uuid)
-    back = owner_url(disk.owner)
 
-    def order(data: dict[str, Any], _key: str) -> Done:
+    def order(data: dict[str, Any]) -> str:
         disk_services.set_write_through(disk, enabled=data["enabled"], actor=actor_of(request))
-        return Done(back, f"{disk.export_name} is {'now' if data['enabled'] else 'no longer'} write-through.")
+        return f"{disk.export_name} is {'now' if data['enabled'] else 'no longer'} write-through."
 
-    context = _context(
-        f"Write-through of {disk.export_name}",
-        back,
-        save="Save",
-        tip="Each write waits for the storage. Such a disk needs no re-open after this machine died.",
-    )
-    form = WriteThroughForm(posted(request), initial={"enabled": True})
-    return order_page(request, FORM, form, order, context, again_url=back)
+    form = WriteThroughForm(posted(request), initial={"enabled": _is_write_through(disk)})
+    tip = "Each write waits for the storage. Such a disk needs no re-open after this machine died."
+    return _page(request, disk, "Write-through of", order, form, save="Save", tip=tip)
+
+
+def _is_write_through(disk: VirtualDisk) -> bool:
+    """False also while the engine does not answer: then the order is refused in words."""
+    try:
+        state = states_of([disk.pk]).get(disk.pk)
+    except (Refused, StargateError):
+        return False
+    return state is not None and state.write_through
 
 
 class MoveForm(forms.Form):
@@ -167,45 +183,34 @@ class MoveForm(forms.Form):
 def move(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """Detach from its owner and attach to another."""
     disk = _disk(uuid)
-    back = owner_url(disk.owner)
 
-    def order(data: dict[str, Any], _key: str) -> Done:
+    def order(data: dict[str, Any]) -> str:
         kind, _, key = data["owner"].partition(":")
         owner: VM | VolumeGroup = (
             get_object_or_404(VM, pk=key) if kind == "vm" else get_object_or_404(VolumeGroup, pk=key)
         )
         disk_services.move(disk, owner=owner, bus=data["bus"], actor=actor_of(request))
-        return Done(owner_url(owner), f"{disk.export_name} is now attached to {owner.name}; its NBD address stays.")
+        return f"{disk.export_name} is now attached to {owner.name}; its NBD address stays."
 
     form = MoveForm(posted(request), initial={"bus": disk.bus})
-    context = _context(
-        f"Move {disk.export_name}",
-        back,
-        save="Move",
-        tip="The disk is detached from its owner and attached to another one. Its bytes and its NBD address stay.",
-    )
-    return order_page(request, FORM, form, order, context, again_url=back)
+    tip = "The disk is detached from its owner and attached to another one. Its bytes and its NBD address stay."
+    return _page(request, disk, "Move", order, form, tip=tip)
 
 
 @operator
 def remove(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """Delete with its bytes; snapshots keep theirs."""
     disk = _disk(uuid)
-    back = owner_url(disk.owner)
 
-    def order(_data: dict[str, Any], _key: str) -> Done:
+    def order(_data: dict[str, Any]) -> str:
         disk_services.remove(disk, actor=actor_of(request))
-        return Done(back, "The disk was removed.")
+        return "The disk was removed."
 
-    context = _context(
-        f"Remove {disk.export_name}",
-        back,
-        save="Remove",
-        tone="danger",
-        warning=f"The disk of {size(disk.size_bytes)} and everything written to it since the last snapshot is gone. "
-        "Snapshots keep their copy.",
+    warning = (
+        f"The disk of {size(disk.size_bytes)} and everything written to it since the last snapshot is gone. "
+        "Snapshots keep their copy."
     )
-    return order_page(request, FORM, forms.Form(posted(request)), order, context, again_url=back)
+    return _page(request, disk, "Remove", order, tone="danger", warning=warning)
 
 
 class ImportForm(forms.Form):
@@ -219,24 +224,20 @@ class ImportForm(forms.Form):
 def import_raw(request: HttpRequest, uuid: UUID) -> HttpResponse:
     """Overwrite the disk with an uploaded image."""
     disk = _disk(uuid)
-    back = owner_url(disk.owner)
 
-    def order(data: dict[str, Any], _key: str) -> Done:
+    def order(data: dict[str, Any]) -> str:
         image: UploadedFile[bytes] = data["image"]
         images.import_raw(disk, cast(BinaryIO, image), size_bytes=image.size or 0, actor=actor_of(request))
-        return Done(back, f"{size(image.size)} were written to {disk.export_name}.")
+        return f"{size(image.size)} were written to {disk.export_name}."
 
-    form = ImportForm(posted(request), request.FILES or None)
-    context = _context(
-        f"Import into {disk.export_name}",
-        back,
-        save="Import",
-        tone="danger",
-        multipart=True,
-        warning=f"What stands on the disk ({size(disk.size_bytes)}) is overwritten. "
-        "For large images qemu-img or nbdcopy to the NBD address is faster.",
+    warning = (
+        f"What stands on the disk ({size(disk.size_bytes)}) is overwritten. "
+        "For large images qemu-img or nbdcopy to the NBD address is faster."
     )
-    return order_page(request, FORM, form, order, context, again_url=back)
+    form = ImportForm(posted(request), request.FILES or None)
+    return _page(
+        request, disk, "Import into", order, form, save="Import", tone="danger", multipart=True, warning=warning
+    )
 
 
 @operator

@@ -144,12 +144,15 @@ def empty(name: str, title: str, text: str) -> dict[str, Any]:
 
 
 @register.inclusion_tag("prism/_action.html", takes_context=True)
-def action(context: dict[str, Any], label: str, url: str, reason: str = "", css: str = "link") -> dict[str, Any]:
+def action(
+    context: dict[str, Any], label: str, url: str, reason: str = "", css: str = "link", symbol: str = ""
+) -> dict[str, Any]:
     """A link that opens a dialog; with a `reason` (or read-only rights) it is off and says why."""
     request: HttpRequest | None = context.get("request")
     if request is None or not may_act(request):
         reason = READ_ONLY_REASON
-    return {"label": label, "url": url, "reason": reason, "css": css}
+    off = "button off" if css.startswith("button") else "off"
+    return {"label": label, "url": url, "reason": reason, "css": css, "off": off, "symbol": symbol}
 
 
 @register.simple_tag(takes_context=True)
