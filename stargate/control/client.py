@@ -307,12 +307,17 @@ class Engine:
         return cast(Json, self.store.call("scan", 600.0))
 
     def health(self) -> Json:
-        """{damaged, healed, findings, unfoldable, oldest_unchecked_seconds, last_pass_at}: what the scrub knows."""
+        """{damaged, healed, findings, unfoldable, oldest_unchecked_seconds, last_pass_at, parts, asked_left}: what the
+        scrub knows. `asked_left`: how many of the `parts` a `scrub_start` still has to read."""
         return cast(Json, self.store.call("health"))
 
     def scrub(self) -> Json:
         """Check everything that is stored now; `health` after it. May take hours on a large site."""
         return cast(Json, self.store.call("scrub", 86400.0))
+
+    def scrub_start(self) -> Json:
+        """Check everything that is stored now, in the background; `health` at once. It goes on after a restart."""
+        return cast(Json, self.store.call("scrub_start"))
 
     def sweep(self) -> Json:
         return cast(Json, self.store.call("sweep", 600.0))

@@ -55,6 +55,8 @@ class State:
     healed: int = 0
     pass_began_at: float = 0.0
     pass_ended_at: float = 0.0
+    asked: list[str] = field(default_factory=list)
+    """Parts that somebody asked to have read now and that were not read yet, in their order."""
 
 
 class Dates:
@@ -68,13 +70,25 @@ class Dates:
 
     def follow(self, names: Iterable[str]) -> None:
         """The parts that there are now."""
-        units = self.state.units
-        self.state.units = {name: units.get(name) or Unit(self._clock.now()) for name in names}
+        units, now = self.state.units, self._clock.now()
+        if not units:
+            self.state.pass_began_at = now
+        self.state.units = {name: units.get(name) or Unit(now) for name in names}
+        self.state.asked = [name for name in self.state.asked if name in self.state.units]
 
     def oldest(self) -> str | None:
-        """The part whose last check, or first sight, is longest ago; what was never checked comes first."""
-        units = self.state.units
-        return min(units, key=lambda name: (units[name].checked_at > 0, units[name].since), default=None)
+        """What was asked for comes first. Then the part whose last check, or first sight, is longest ago; before those
+        what was never checked.
+        """
+        return self.state.asked[0] if self.state.asked else min(self.state.units, key=self._age, default=None)
+
+    def ask(self) -> None:
+        """Read every part now, not when its time comes."""
+        self.state.asked = sorted(self.state.units, key=self._age)
+
+    def _age(self, name: str) -> tuple[bool, float]:
+        unit = self.state.units[name]
+        return unit.checked_at > 0, unit.since
 
     def oldest_at(self) -> float | None:
         return min((unit.since for unit in self.state.units.values()), default=None)
@@ -84,12 +98,15 @@ class Dates:
         state, now = self.state, self._clock.now()
         if name in state.units:
             state.units[name].checked_at = now
+        if name in state.asked:
+            state.asked.remove(name)
         known = {key: item for key, item in state.damaged.items() if item.unit != name}
         for key, what in list(found.items())[:DAMAGED_MAX]:
             before = state.damaged.get(key)
             known[key] = Finding(name, what, before.found_at if before else now)
         state.damaged = dict(list(known.items())[:DAMAGED_MAX])
-        if all(unit.checked_at >= state.pass_began_at for unit in state.units.values()):
+        began = state.pass_began_at
+        if all(unit.checked_at >= began or unit.seen_at > began for unit in state.units.values()):
             state.pass_began_at = state.pass_ended_at = now
 
     def damaged(self, unit: str, key: str, what: str) -> None:
@@ -133,6 +150,7 @@ def parse(raw: bytes) -> State | None:
         found: dict[str, Any] = json.loads(body)
         found["units"] = {name: Unit(**unit) for name, unit in found["units"].items()}
         found["damaged"] = {key: Finding(**item) for key, item in found["damaged"].items()}
+        found["asked"] = [str(name) for name in found.get("asked", ())]
         return State(**found)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -94,6 +94,7 @@ class Scrubber:
         """The dates; held for moments only."""
         self._entries: dict[int, list[tuple[bytes, Location]]] = {}
         self._stopped = threading.Event()
+        self._wake = threading.Event()
         self.dates = Dates(disk, clock)
         self.healer = Healer(extents, self._roots, self._named_chunks, sources, self._told, clock)
         self._thread = threading.Thread(target=self._run, name="scrub", daemon=True)
@@ -106,13 +107,16 @@ class Scrubber:
 
     def stop(self) -> None:
         self._stopped.set()
+        self._wake.set()
         self.healer.stop()
         if self._thread.is_alive():
             self._thread.join(10)
 
     def _run(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
-        while not self._stopped.wait(LOOK_SECONDS):
+        while not self._stopped.is_set():
+            self._wake.wait(LOOK_SECONDS)
+            self._wake.clear()
             try:
                 while self._due() and not self._stopped.is_set():
                     self.step()
@@ -123,6 +127,8 @@ class Scrubber:
         name = self._oldest()
         if name is None:
             return False
+        if self.dates.state.asked:
+            return True
         unit = self.dates.state.units[name]
         wait = SHORT_SECONDS if not unit.checked_at or name in ("log", "catalog") else PASS_SECONDS
         return self._clock.now() - unit.since > wait
@@ -175,6 +181,18 @@ class Scrubber:
             if name is not None:
                 self._check(name)
             return name
+
+    def ask(self) -> dict[str, Any]:
+        """Have everything checked now by the scrub's own thread, at its pace; the health. Durable. Asked again while it
+        goes on, it begins anew.
+        """
+        units = self._units()
+        with self._guard:
+            self.dates.follow(units)
+            self.dates.ask()
+            self.dates.save()
+        self._wake.set()
+        return self.health()
 
     def run_pass(self) -> dict[str, Any]:
         """Check everything now; the health after it."""
@@ -330,7 +348,7 @@ class Scrubber:
             self._worker.healed()
 
     def health(self) -> dict[str, Any]:
-        """For `usage`, console and alert. Seconds; null = never."""
+        """For `usage`, console and alert. Seconds; null = never. `asked_left`: how much of `ask` is still to be read."""
         poisoned = self._worker.poisoned()
         with self._guard:
             state, now = self.dates.state, self._clock.now()
@@ -342,4 +360,6 @@ class Scrubber:
                 "unfoldable": sorted(poisoned),
                 "oldest_unchecked_seconds": None if oldest is None else max(0.0, now - oldest),
                 "last_pass_at": state.pass_ended_at or None,
+                "parts": len(state.units),
+                "asked_left": len(state.asked),
             }

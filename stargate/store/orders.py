@@ -238,8 +238,13 @@ class StoreOrders(Orders):
         """Check everything now and have damage healed; what `health` says then."""
         return self._scrubber.run_pass()
 
+    def do_scrub_start(self) -> Json:
+        """Check everything now, in the background; what `health` says meanwhile."""
+        return self._scrubber.ask()
+
     def do_health(self) -> Json:
-        """{damaged, healed, findings (sentences), unfoldable (epochs), oldest_unchecked_seconds, last_pass_at}"""
+        """{damaged, healed, findings (sentences), unfoldable (epochs), oldest_unchecked_seconds, last_pass_at, parts,
+        asked_left}"""
         return self._scrubber.health()
 
     def do_sweep(self) -> Json:

@@ -171,3 +171,25 @@ def test_the_dates_survive_a_restart_and_the_oldest_comes_first() -> None:
     assert set(seen) == set(dates.state.units)
     assert seen[-1] == first
     assert world.a.scrubber.health()["last_pass_at"] is not None
+
+
+def test_what_is_asked_for_is_read_now_once_and_over_a_restart() -> None:
+    world, _, _ = shared()
+    world.a.scrub()
+    scrubber = world.a.scrubber
+    assert scrubber is not None
+    assert not scrubber._due()
+    parts = scrubber.ask()["asked_left"]
+    assert parts == scrubber.health()["parts"] > 2
+    assert scrubber._due()
+    first = scrubber.step()
+    world.a.stop()
+    world.a.start()
+    scrubber = world.a.scrubber
+    assert scrubber is not None
+    read = {first}
+    while scrubber._due():
+        assert len(read) < parts + 2, "it never ends"
+        read.add(scrubber.step())
+    assert read >= {"index", "log", "catalog"}
+    assert scrubber.health()["asked_left"] == 0
