@@ -85,6 +85,7 @@ class Explorer:
             workload.step = step.__name__
             self.found.operations[step.__name__] += 1
             step(workload)
+            workload.check()  # guests read from what runs, too, and much of what is wrong there heals at the next start
         self._before(Op("end", ""))
 
     def _before(self, op: Op) -> None:

@@ -252,7 +252,8 @@ class History:
     def check(self) -> None:
         assert not self.site.restarts, "the front could not apply an op of the store"
         if self.site.front is not None:
-            assert self.model.difference(self.site) == ""
+            what = self.model.difference(self.site)
+            assert what == "", what
 
     STEPS = (
         (batch, 30), (flush, 5), (create, 4), (delete, 1), (resize, 2), (snapshot, 5), (snapshot_delete, 2),

@@ -99,6 +99,22 @@ def test_it_reuses_no_region_that_a_front_behind_may_read(event: str) -> None:
     assert site.content(name) == expected
 
 
+def test_a_drained_block_replaces_only_the_record_it_came_from() -> None:
+    """Written or zeroed again before the front hears of the drain: in the hot tier is what was."""
+    site, name = started()
+    assert site.front is not None
+    scatter(site, name, b"one.")
+    assert site.drain()
+    write(site, name, 0, b"two." * 1024)
+    site.front.exports.lookup(name).zero(2 * BLOCK_BYTES, BLOCK_BYTES, True)
+    site.front.exports.commit()
+    site.settle()
+    found = site.content(name)
+    assert found[:BLOCK_BYTES] == b"two." * 1024
+    assert found[2 * BLOCK_BYTES : 3 * BLOCK_BYTES] == bytes(BLOCK_BYTES)
+    assert found[4 * BLOCK_BYTES : 5 * BLOCK_BYTES] == b"one." * 1024
+
+
 def test_a_restarted_store_writes_over_no_dead_batch_that_a_front_behind_may_read() -> None:
     site, other = started()
     name = create(site)

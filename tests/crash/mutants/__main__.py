@@ -16,7 +16,7 @@ from tests.crash.mutants.hunt import control, hunt
 from tests.crash.mutants.table import MUTANTS
 
 PROCESSES = 2
-STATES = 6000
+STATES = 20_000
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
