@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 from crc32c import crc32c
 
@@ -164,10 +165,17 @@ class LogReader:
         self._open: dict[int, Slot] = {}
 
     def _scan(self) -> None:
-        """Look at all slots again; files already open stay open, for an iteration may be reading one."""
+        """Look at all slots again. Files that held a segment stay open, for an iteration may be reading one; another
+        may be the file of a slot that was given up for lack of space, while a new one has its name.
+        """
         for number in slot_numbers(self._disk, self._path):
-            if number not in self._open:
+            known = self._open.get(number)
+            if known is not None and known.header is not None:
+                continue
+            with suppress(FileNotFoundError):  # given up just now
                 file = self._disk.open(slot_path(self._path, number), read_only=True)
+                if known is not None:
+                    known.file.close()
                 self._open[number] = Slot(number, file, None)
         self._slots = {}
         for slot in self._open.values():

@@ -3,15 +3,26 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 import pytest
 from crc32c import crc32c
 
-from stargate.errors import AlreadyExists, InvalidArgument, LogDamaged, LogFull, NotFound, OperatorError, Unavailable
+from stargate.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    LogDamaged,
+    LogFull,
+    NoSpace,
+    NotFound,
+    OperatorError,
+    Unavailable,
+)
 from stargate.fs.disk import OsDisk
-from stargate.fs.memdisk import MemDisk
+from stargate.fs.memdisk import MemDisk, Op
 from stargate.oplog import CONTROL, WRITE, ZERO, Append, LogRangeGone, LogReader, OpLog
 from stargate.oplog.format import RECORD, SUPERBLOCK, SUPERBLOCK_MAGIC, BatchHeader, Superblock, parse_table
 from tests.oplog.oplog_kit import FIRST, LOG_ID, SEGMENT_BYTES, as_seen, make_log, random_items, read_back, write
@@ -128,6 +139,39 @@ def test_it_tells_a_reader_that_a_released_range_is_gone() -> None:
         reader.read(placed.position, 4096, placed.crcs)
     with pytest.raises(LogRangeGone):
         list(reader.batches(FIRST, log.durable.position))
+
+
+class _FullOnce(MemDisk):
+    """Without space for the first bytes of the second slot, once; `meanwhile` is done while it is being made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile: list[Callable[[], object]] = []
+
+    def _call(self, op: Op) -> bool:
+        if self.meanwhile and (op.name, op.path) == ("pwritev", "oplog/slot-0001"):
+            self.meanwhile.pop()()
+            raise OSError(errno.ENOSPC, "no space", op.path)
+        return super()._call(op)
+
+
+def test_it_reads_a_segment_whose_slot_had_been_given_up_under_the_readers_eyes() -> None:
+    disk = _FullOnce()
+    log = make_log(disk)
+    reader = LogReader(disk, "oplog")
+
+    def look() -> None:
+        with pytest.raises(LogRangeGone):
+            reader.read(SEGMENT_BYTES, 4096, (0,))
+
+    disk.meanwhile.append(look)
+    with pytest.raises(NoSpace):
+        log.prepare()
+    places = [log.append([write(n, n)])[0] for n in range(9)]
+    end = log.sync()
+    assert end > SEGMENT_BYTES, "the second segment is in the slot that was made after all"
+    assert len(list(reader.batches(FIRST, end))) == 9
+    assert [reader.read(p.position, 4096, p.crcs)[0] for p in places] == list(range(9))
 
 
 def test_it_never_returns_bytes_that_fail_their_checksum() -> None:
