@@ -67,11 +67,20 @@ class MemoryExports:
     def commit(self) -> int:
         return 0
 
+    def committed(self) -> None:
+        """`commit` has done it all."""
+
     def durable(self) -> int:
         return 0
 
     def request_sync(self, position: int) -> None:
         """Never needed: `durable` covers every position."""
+
+    def sync_alone(self) -> bool:
+        return False
+
+    def synced_alone(self) -> None:
+        """Never after `sync_alone` said no."""
 
     def sync_error(self) -> StargateError | None:
         return None

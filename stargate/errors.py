@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every error of the engine, by who must act.
 
-    StargateError                 code, message (for the operator), detail (for the log)
-    +-- OperatorError             the order cannot be done as given; nothing changed
-    |   +-- NotFound  AlreadyExists  InvalidArgument  WriterConnected  ExportDown  ReadOnly
-    +-- Fenced                    somebody newer holds the right to act; stop
-    |   +-- StaleTerm  StaleGeneration  StaleToken
-    +-- NoSpace                   nothing damaged; goes on when space returns
-    |   +-- LogFull
-    +-- PeerError                 the other site
-    |   +-- PeerUnreachable       retry later
-    |   +-- PeerRefused           do not retry; the text says why
-    |   +-- PeerProtocol          the peer sent bytes that no honest peer sends; connection closed
-    +-- DamagedData               stored bytes fail their checksum: EIO to the guest, heal or restore
-    |   +-- LogDamaged            a durable part of the log is unreadable: nothing is truncated
-    +-- LogFrozen                 an fsync failed: the log and all its disks are read-only until restart
-    +-- Unavailable               a part of the engine is not running or still starting; retry
+StargateError                 code, message (for the operator), detail (for the log)
++-- OperatorError             the order cannot be done as given; nothing changed
+|   +-- NotFound  AlreadyExists  InvalidArgument  WriterConnected  ExportDown  ReadOnly
++-- Fenced                    somebody newer holds the right to act; stop
+|   +-- StaleTerm  StaleGeneration  StaleToken
++-- NoSpace                   nothing damaged; goes on when space returns
+|   +-- LogFull
++-- PeerError                 the other site
+|   +-- PeerUnreachable       retry later
+|   +-- PeerRefused           do not retry; the text says why
+|   +-- PeerProtocol          the peer sent bytes that no honest peer sends; connection closed
++-- DamagedData               stored bytes fail their checksum: EIO to the guest, heal or restore
+|   +-- LogDamaged            a durable part of the log is unreadable: nothing is truncated
++-- LogFrozen                 an fsync failed: the log and all its disks are read-only until restart
++-- Unavailable               a part of the engine is not running or still starting; retry
 """
 
 from __future__ import annotations

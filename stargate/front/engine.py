@@ -141,6 +141,8 @@ class FrontEngine:
         self._chunks = chunks
         self._appends: list[Append] = []
         self._contents: list[EpochContent] = []
+        self._unplaced: tuple[list[EpochContent], list[Append], list[Appended], int] | None = None
+        """Of the last append, until it is in the maps: contents, records, places, bytes of the log used before."""
         self._batch_error: StargateError | None = None
         self._reserve_bytes = min(CONTROL_RESERVE_BYTES, oplog.cap_bytes // 32)
         self._tail_bytes = min(CONTROL_RESERVE_BYTES, oplog.info.segment_bytes // 8)
@@ -166,11 +168,19 @@ class FrontEngine:
             raise
 
     def commit(self, *, wait: bool = True) -> int:
-        """Append what is staged; returns the position that a flush must wait for. On an error nothing staged is kept.
+        """Append what is staged and enter it in the maps; returns the position that a flush must wait for. On an error
+        nothing staged is kept.
 
         Without `wait` it raises CommitLater, everything staged kept, while the log begins a new segment; `wake_fd`
         tells when to try again.
         """
+        position = self.append_staged(wait=wait)
+        self.place()
+        return position
+
+    def append_staged(self, *, wait: bool = True) -> int:
+        """The first half of `commit`: what it appended can be answered. `place` has to follow before anything else is
+        done."""
         if self._batch_error is not None:
             error, self._batch_error = self._batch_error, None
             self._appends, self._contents = [], []
@@ -192,11 +202,19 @@ class FrontEngine:
                 self._contents = contents
                 self.sync.ask()
                 raise CommitLater from None
-            _place(contents, appends, places)
-            self.pacer.wrote(oplog.used_bytes - used_bytes)
-            if oplog.appended.position - oplog.durable.position >= STEADY_SYNC_BYTES or oplog.segment_left < SEAL_AHEAD:
-                self.sync.ask()
+            self._unplaced = contents, appends, places, used_bytes
         return oplog.appended.position
+
+    def place(self) -> None:
+        """Enter what was appended last in the maps."""
+        if self._unplaced is None:
+            return
+        oplog = self.log
+        (contents, appends, places, used_bytes), self._unplaced = self._unplaced, None
+        _place(contents, appends, places)
+        self.pacer.wrote(oplog.used_bytes - used_bytes)
+        if oplog.appended.position - oplog.durable.position >= STEADY_SYNC_BYTES or oplog.segment_left < SEAL_AHEAD:
+            self.sync.ask()
 
     def _check_room(self, appends: Sequence[Append]) -> None:
         """Guests never take what is kept for orders. Raises LogFull."""

@@ -276,13 +276,22 @@ class FrontExports:
         return sorted(d.export_name for d in self._engine.state.vdisks.values() if d.role != "down" and not d.reopen)
 
     def commit(self) -> int:
-        return self._engine.commit(wait=self._waits)
+        return self._engine.append_staged(wait=self._waits)
+
+    def committed(self) -> None:
+        self._engine.place()
 
     def durable(self) -> int:
         return self._engine.log.durable.position
 
     def request_sync(self, position: int) -> None:
         self._engine.request_sync(position)
+
+    def sync_alone(self) -> bool:
+        return self._engine.sync.sync_here()
+
+    def synced_alone(self) -> None:
+        self._engine.log.note()
 
     def sync_error(self) -> StargateError | None:
         return self._engine.sync.error

@@ -56,10 +56,13 @@ class DurabilityQueue:
             conn.waiting -= 1
         return [conn for conn in late if conn.fd >= 0]
 
-    def advance(self) -> list[Connection]:
-        """Queues the replies that became possible: the durable ones, or errors for all others once the log froze."""
+    def told(self) -> None:
+        """Empties `durable_fd`, before `advance` looks."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._exports.durable_fd)
+
+    def advance(self) -> list[Connection]:
+        """Queues the replies that became possible: the durable ones, or errors for all others once the log froze."""
         frozen = self._exports.sync_error()
         durable = self._exports.durable()
         touched: dict[int, Connection] = {}

@@ -103,14 +103,25 @@ class Exports(Protocol):
         """Appends everything staged, by all exports, with one vectored write; with nothing staged it only looks.
 
         Returns the position that a FLUSH received now must wait for. On a StargateError nothing staged is kept, and all
-        of it is answered with that error. Raises CommitLater with everything staged kept, also beyond the life of the
-        buffers it came in: to be called again when `durable_fd` is readable."""
+        of it is answered with that error. Whenever it returns, `committed` follows. Raises CommitLater with everything
+        staged kept, also beyond the life of the buffers it came in: to be called again when `durable_fd` is readable.
+        """
+
+    def committed(self) -> None:
+        """Does what nobody waits for, after those who could be answered at once have been, and before anything else."""
 
     def durable(self) -> int:
         """Everything below this position survives a crash."""
 
     def request_sync(self, position: int) -> None:
         """Asks the sync thread for an fdatasync that covers `position`; returns at once."""
+
+    def sync_alone(self) -> bool:
+        """Waits for an fdatasync, when the server has nobody else to serve meanwhile. False: not done, and
+        `request_sync` is wanted. `synced_alone` is called once who waited has been answered."""
+
+    def synced_alone(self) -> None:
+        """May do what belongs to a sync and nobody waits for."""
 
     def sync_error(self) -> StargateError | None:
         """Set for ever when an fdatasync failed: every waiting and later FLUSH gets its errno."""

@@ -26,6 +26,8 @@ class LoopTurns:
     count: int = 0
     long: int = 0
     longest_seconds: float = 0.0
+    longest_alone_seconds: float = 0.0
+    """The longest wait for the disk on behalf of a client that was alone; in no turn's time, for it kept nobody."""
 
     def add(self, seconds: float) -> None:
         self.count += 1
@@ -58,6 +60,11 @@ class SpinningPoll:
         events = self._wait(timeout, now)
         self._returned_at = time.perf_counter()
         return events
+
+    def waited_alone(self, seconds: float) -> None:
+        """The turn at work waited so long for the disk while there was nobody else to serve."""
+        self._returned_at += seconds
+        self.turns.longest_alone_seconds = max(self.turns.longest_alone_seconds, seconds)
 
     def _wait(self, timeout: float, now: float) -> list[tuple[int, int]]:
         poll = self.epoll.poll

@@ -63,9 +63,16 @@ class DamagedLog(OpLog):
         """Raises LogDamaged."""
         raise self.damage
 
-    def sync(self) -> int:
+    def sync(self, *, note: bool = True) -> int:
         """All that can be read was durable before."""
         return self._appended.position
+
+    def try_sync(self) -> bool:
+        """As `sync`."""
+        return True
+
+    def note(self) -> None:
+        """The note stays as it was found."""
 
     def prepare(self) -> None:
         """No segment follows."""

@@ -71,6 +71,7 @@ class OpLog:
         self._lock_file = lock
         self._note = DurableNote(disk, path, info.log_id)
         self._sync_lock = Lock()
+        self._noted = 0
         self._frozen: str | None = None
         self.info = info
         self.log_id = info.log_id
@@ -316,22 +317,50 @@ class OpLog:
         self._appended = mark._replace(position=self._base + SEGMENT_HEADER_BYTES)
         return True
 
-    def sync(self) -> int:
-        """Make everything appended before the call durable; the position that is durable now.
+    def sync(self, *, note: bool = True) -> int:
+        """Make everything appended before the call durable; the position that is durable now. Without `note` the caller
+        calls that method, once it has told who waits.
 
         Raises LogFrozen, then and ever after.
         """
         with self._sync_lock:
-            self._check()
-            mark = self._appended
-            if mark != self._durable:
-                try:
-                    self._file.fdatasync()
-                except OSError as exc:
-                    raise self._freeze("fdatasync", exc) from exc
-                self._durable = mark
-                self._note.write(mark.position)
-            return mark.position
+            position = self._sync()
+        if note:
+            self.note()
+        return position
+
+    def try_sync(self) -> bool:
+        """`sync` without the note, and without waiting for another thread that is at it. False: nothing was done,
+        because there is one, or the segment is at its end."""
+        if self._sealing or not self._sync_lock.acquire(blocking=False):
+            return False
+        try:
+            self._sync()
+        finally:
+            self._sync_lock.release()
+        return True
+
+    def _sync(self) -> int:
+        self._check()
+        mark = self._appended
+        if mark != self._durable:
+            try:
+                self._file.fdatasync()
+            except OSError as exc:
+                raise self._freeze("fdatasync", exc) from exc
+            self._durable = mark
+        return mark.position
+
+    def note(self) -> None:
+        """Note behind a sync, once nobody waits for it, up to where the log is durable: see `DurableNote`. Not while
+        another thread syncs; it notes for both."""
+        if self._sync_lock.acquire(blocking=False):
+            try:
+                if self._frozen is None and self._durable.position > self._noted:
+                    self._noted = self._durable.position
+                    self._note.write(self._noted)
+            finally:
+                self._sync_lock.release()
 
     @property
     def sealing(self) -> bool:

@@ -116,6 +116,13 @@ class Store:
     line: Mailbox = field(default_factory=Mailbox)
 
 
+def commit(exports: FrontExports) -> int:
+    """As the NBD server does."""
+    position = exports.commit()
+    exports.committed()
+    return position
+
+
 class Site:
     """One site's engine; either half may be None (not running)."""
 

@@ -15,7 +15,7 @@ from stargate.errors import LogFrozen, NoSpace, StargateError
 from stargate.front import link
 from stargate.store import hub, sweep
 from stargate.units import BLOCK_BYTES, KiB
-from tests.engine.harness import Image, Model, Site
+from tests.engine.harness import Image, Model, Site, commit
 
 SIZE = 400 * KiB
 
@@ -40,7 +40,7 @@ class Prepared:
             ):
                 self.write(offset, bytes([turn + 1]) * length)
             front.exports.lookup(self.name).zero(4096 * turn, 4096, True)
-            front.exports.commit()
+            commit(front.exports)
             self.model.disks[self.name].write(4096 * turn, bytes(4096))
             if turn < 2:
                 self.snapshot(uuid.UUID(int=10 + turn))
@@ -57,7 +57,7 @@ class Prepared:
 
     def write(self, offset: int, data: bytes) -> None:
         self.front.exports.lookup(self.name).write(offset, memoryview(data))
-        self.front.exports.commit()
+        commit(self.front.exports)
         self.model.disks[self.name].write(offset, data)
 
     def snapshot(self, point: uuid.UUID) -> None:

@@ -15,7 +15,7 @@ from stargate.oplog.format import LogMark, first_mark
 from stargate.oplog.reader import LogReader
 from stargate.store import drain, sweep
 from stargate.units import BLOCK_BYTES, KiB
-from tests.engine.harness import Site
+from tests.engine.harness import Site, commit
 
 SIZE = 512 * KiB
 
@@ -38,7 +38,7 @@ def write(site: Site, name: str, offset: int, data: bytes) -> None:
     export = site.front.exports.lookup(name)
     for at in range(0, len(data), 64 * KiB):
         export.write(offset + at, memoryview(data[at : at + 64 * KiB]))
-        site.front.exports.commit()
+        commit(site.front.exports)
     site.sync()
 
 
@@ -262,7 +262,7 @@ def fill(site: Site, name: str, length: int) -> int:
     try:
         while True:
             export.write((taken * length) % (SIZE - length), memoryview(taken.to_bytes(4, "big") * (length // 4)))
-            site.front.exports.commit()
+            commit(site.front.exports)
             taken += 1
     except LogFull:
         return taken
@@ -296,7 +296,7 @@ def test_nothing_of_a_batch_is_acknowledged_when_its_unaligned_part_met_a_full_l
         export.write(BLOCK_BYTES + 5, memoryview(b"b"))
     export.write(3 * BLOCK_BYTES, memoryview(b"c" * BLOCK_BYTES))
     with pytest.raises(LogFull):
-        site.front.exports.commit()
+        commit(site.front.exports)
     assert site.content(name) == expected
 
 
@@ -343,7 +343,7 @@ def test_a_client_from_before_a_resize_zeroes_nothing_behind_its_end() -> None:
     site.front.orders.do_vdisk_resize(name, 20_000, None)
     write(site, name, 5000, b"new data")
     old.zero(4096, 904, True)
-    site.front.exports.commit()
+    commit(site.front.exports)
     assert site.content(name)[5000:5008] == b"new data"
 
 

@@ -11,7 +11,7 @@ import pytest
 from stargate.front.exports import FrontExports
 from stargate.nbd.exports import CommitLater
 from stargate.units import BLOCK_BYTES, KiB
-from tests.engine.harness import Site
+from tests.engine.harness import Site, commit
 
 SIZE = 512 * KiB
 
@@ -31,7 +31,7 @@ def put_off(site: Site, name: str, *, prepared: bool = True) -> tuple[FrontExpor
         buffer[:] = expected[offset : offset + len(buffer)] = rng.randbytes(len(buffer))
         export.write(offset, memoryview(buffer))
         try:
-            exports.commit()
+            commit(exports)
         except CommitLater:
             buffer[:] = bytes(len(buffer))
             return exports, bytes(expected)
@@ -56,9 +56,9 @@ def test_it_keeps_what_was_staged_until_the_segment_is_sealed(site: Site, name: 
     assert site.front is not None
     exports, expected = put_off(site, name)
     with pytest.raises(CommitLater):
-        exports.commit()
+        commit(exports)
     site.front.engine.log.seal()
-    exports.commit()
+    commit(exports)
     assert site.content(name) == expected
 
 
@@ -67,7 +67,7 @@ def test_a_snapshot_ordered_meanwhile_holds_what_was_staged_before(site: Site, n
     exports, expected = put_off(site, name)
     point = str(uuid.uuid4())
     site.front.orders.do_snapshot_create(point, [name], {}, "", None)
-    assert exports.commit() == site.front.engine.log.appended.position
+    assert commit(exports) == site.front.engine.log.appended.position
     version = exports.lookup(f"snapshot:{point}:{name}")
     assert b"".join(map(bytes, version.read(0, SIZE))) == expected
 
@@ -81,7 +81,7 @@ def test_an_order_that_fails_in_between_fails_what_was_staged(site: Site, name: 
         site.front.orders.do_snapshot_create(str(uuid.uuid4()), [name], {}, "", None)
     site.disk.fail_at = 0
     with pytest.raises(Exception, match="log"):
-        exports.commit()
+        commit(exports)
 
 
 def test_it_waits_for_a_slot_that_is_being_made_and_keeps_the_end_of_the_segment_for_orders(
@@ -93,5 +93,5 @@ def test_it_waits_for_a_slot_that_is_being_made_and_keeps_the_end_of_the_segment
     assert not log.sealing
     assert log.segment_left > BLOCK_BYTES
     log.prepare()
-    exports.commit()
+    commit(exports)
     assert site.content(name) == expected

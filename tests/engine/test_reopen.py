@@ -13,7 +13,7 @@ from stargate.errors import DamagedData, ExportDown
 from stargate.front.exports import DiskExport
 from stargate.nbd.exports import ConnInfo
 from stargate.units import BLOCK_BYTES
-from tests.engine.harness import Site
+from tests.engine.harness import Site, commit
 from tests.engine.test_halves import create, drained, snapshot, started
 
 DATA = memoryview(b"data" * (BLOCK_BYTES // 4))
@@ -31,10 +31,10 @@ def write_unsynced(site: Site, name: str, block: int = 0) -> None:
     assert site.front is not None
     export = opened(site, name)
     export.write(0, DATA)
-    site.front.exports.commit()
+    commit(site.front.exports)
     site.sync()
     export.write(block * BLOCK_BYTES, DATA)
-    site.front.exports.commit()
+    commit(site.front.exports)
     assert not export.answers_when_durable
 
 
@@ -117,13 +117,13 @@ def test_no_write_is_answered_before_the_note_is_durable() -> None:
     assert not export.answers_when_durable
     for _ in range(3):
         export.write(0, DATA)
-        site.front.exports.commit()
+        commit(site.front.exports)
         assert export.answers_when_durable
     site.sync()
     assert not export.answers_when_durable
     appended = site.front.engine.log.appended.seq
     export.write(0, DATA)
-    site.front.exports.commit()
+    commit(site.front.exports)
     assert site.front.engine.log.appended.seq == appended + 1  # no second note
 
 
@@ -137,7 +137,7 @@ def test_whatever_the_crash_left_an_answered_write_is_there_or_asked_for(seed: i
         export = opened(site, name)
         data = bytes([step]) * BLOCK_BYTES
         export.write(0, memoryview(data))
-        site.front.exports.commit()
+        commit(site.front.exports)
         if not export.answers_when_durable:
             answered = data
         if site.rng.random() < 0.3:
@@ -163,7 +163,7 @@ def test_a_write_through_disk_answers_when_durable_and_needs_no_re_open() -> Non
     assert shown["write_through"]
     export = opened(site, name)
     export.write(0, DATA)
-    site.front.exports.commit()
+    commit(site.front.exports)
     site.sync()
     assert export.answers_when_durable
     host_death(site)

@@ -152,6 +152,9 @@ class MemoryExports:
             raise error
         return self.position
 
+    def committed(self) -> None:
+        """`commit` has done it all."""
+
     def durable(self) -> int:
         return self._durable
 
@@ -159,6 +162,12 @@ class MemoryExports:
         with self._changed:
             self._wanted = max(self._wanted, position)
             self._changed.notify_all()
+
+    def sync_alone(self) -> bool:
+        return False
+
+    def synced_alone(self) -> None:
+        """Never after `sync_alone` said no."""
 
     def sync_error(self) -> StargateError | None:
         return self._frozen
