@@ -88,9 +88,9 @@ class OpLog:
         self._parts = found.parts
         self._released = start.position
         self._appended = self._durable = found.end
-        self._sealing = False
-        self._next: Slot | None = None
-        self._seal_error: StargateError | None = None
+        # Whether this segment is to end (the appending thread asks for it), then the next slot or why there is none
+        # (`seal` says so under its lock). One field, for the two threads must never see half of a step.
+        self._ending: bool | Slot | StargateError = False
         self._enter(found.slot, found.end.position // info.segment_bytes)
 
     def _enter(self, slot: Slot, index: int) -> None:
@@ -157,7 +157,7 @@ class OpLog:
         """Close the files; says nothing about durability. The object is of no use afterwards."""
         with self._sync_lock:
             self._frozen = self._frozen or "the log is closed"
-            for slot in [*self._segments.values(), *([self._next] if self._next else [])]:
+            for slot in [*self._segments.values(), *([self._ending] if isinstance(self._ending, Slot) else [])]:
                 slot.file.close()
             self._pool.close()
             self._note.close()
@@ -236,7 +236,7 @@ class OpLog:
         self._check()
         if not items:
             return []
-        if self._sealing and not self._enter_sealed(wait):
+        if self._ending is not False and not self._enter_sealed(wait):
             raise SegmentFull
         encoded = encode(items)
         end = self._appended.position + encoded.size
@@ -291,29 +291,27 @@ class OpLog:
         if end - self._released > self.cap_bytes:
             raise LogFull("the log is full until the store has drained it")
         if not wait and len(batches) == 1:
-            self._sealing = True
+            self._ending = True
             raise SegmentFull
         placed: list[Appended] = []
         for batch in batches:
             if self._appended.position + batch.size > self._limit:
-                self._sealing = True
+                self._ending = True
                 self._enter_sealed(wait=True)
             placed += self._write(batch)
         return placed
 
     def _enter_sealed(self, wait: bool) -> bool:
         """Go on in the next segment. False: it is not ready, and `wait` is not wanted. Raises NoSpace, LogFrozen."""
-        if self._next is None and self._seal_error is None:
+        if self._ending is True:
             if not wait:
                 return False
             self.seal()
-        slot, self._next = self._next, None
-        error, self._seal_error = self._seal_error, None
-        self._sealing = False
-        if slot is None:
-            raise error or self._freeze("sealing a segment", None)
+        ended, self._ending = self._ending, False
+        if not isinstance(ended, Slot):
+            raise ended if isinstance(ended, StargateError) else self._freeze("sealing a segment", None)
         mark = self._appended
-        self._enter(slot, self._index + 1)
+        self._enter(ended, self._index + 1)
         self._appended = mark._replace(position=self._base + SEGMENT_HEADER_BYTES)
         return True
 
@@ -332,7 +330,7 @@ class OpLog:
     def try_sync(self) -> bool:
         """`sync` without the note, and without waiting for another thread that is at it. False: nothing was done,
         because there is one, or the segment is at its end."""
-        if self._sealing or not self._sync_lock.acquire(blocking=False):
+        if self._ending is not False or not self._sync_lock.acquire(blocking=False):
             return False
         try:
             self._sync()
@@ -365,24 +363,24 @@ class OpLog:
     @property
     def sealing(self) -> bool:
         """The segment takes nothing more: `seal` is wanted, or has been done and not been used yet."""
-        return self._sealing
+        return self._ending is not False
 
     @property
     def next_ready(self) -> bool:
         """The next segment can begin without a new slot being made."""
-        return self._next is not None or self._pool.ready
+        return isinstance(self._ending, Slot) or self._pool.ready
 
     def seal(self) -> None:
         """Footer, fdatasync, then the next segment's header (L4). Does nothing unless `sealing`; what fails is raised
         by the next `append`.
         """
         with self._sync_lock:
-            if not self._sealing or self._next is not None or self._seal_error is not None:
+            if self._ending is not True:
                 return
             try:
-                self._next = self._seal()
+                self._ending = self._seal()
             except StargateError as exc:
-                self._seal_error = exc
+                self._ending = exc
 
     def _seal(self) -> Slot:
         self._check()

@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import errno
+import sys
+from collections.abc import Callable
 from random import Random
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -13,6 +17,8 @@ from stargate.fs.memdisk import MemDisk
 from stargate.oplog import OpLog
 from stargate.oplog.encode import SegmentFull
 from tests.oplog.oplog_kit import FIRST, SEGMENT_BYTES, as_seen, make_log, random_items, read_back, write
+
+TraceFunction = Callable[[FrameType, str, Any], Any]
 
 
 def full_segment(disk: MemDisk) -> OpLog:
@@ -105,3 +111,27 @@ def test_a_seal_that_cannot_be_made_durable_freezes_the_log() -> None:
         with pytest.raises(LogFrozen):
             again()
     assert log.durable == durable
+
+
+def test_a_sync_thread_that_comes_while_the_next_segment_is_entered_seals_nothing_twice() -> None:
+    """At every line of the step, as if the interpreter had switched threads there."""
+    disk = MemDisk()
+    log = full_segment(disk)
+    log.seal()
+
+    def each_line(frame: FrameType, event: str, arg: object) -> TraceFunction:
+        if frame.f_code.co_name == "_enter_sealed":
+            log.seal()
+        return each_line
+
+    before = sys.gettrace()
+    sys.settrace(each_line)
+    try:
+        log.append([write(1, 1, 5)], wait=False)
+    finally:
+        sys.settrace(before)
+    end = log.sync()
+    assert not log.sealing
+    assert len(read_back(disk, end)) == 2
+    log.close()
+    assert OpLog.open(disk, "oplog", covered=FIRST).appended.position == end
