@@ -21,6 +21,8 @@ from dataprotection.models import VM, StorageContainer, StoredFile, VirtualDisk,
 from dataprotection.services import containers, disks, files, images, vms, volume_groups
 from prism.core.api.base import actor_of, checked
 from prism.core.exceptions import InvalidInput
+from prism.webkit.downloads import attachment
+from prism.webkit.permissions import Operate
 
 
 class RawParser(BaseParser):
@@ -33,7 +35,7 @@ class RawParser(BaseParser):
 
 
 class AnyAnswer(BaseContentNegotiation):
-    """Downloads ignore the Accept header."""
+    """Downloads ignore the Accept header, and errors of theirs are JSON."""
 
     def select_parser(self, request: Request, parsers: Any) -> Any:
         return parsers[0]
@@ -48,15 +50,6 @@ def body_length(request: Request) -> int:
     if not text.isdigit():
         raise InvalidInput("Content-Length", "The size of the upload is not known.", "Send a Content-Length header.")
     return int(text)
-
-
-def download(parts: Any, name: str, size_bytes: int) -> StreamingHttpResponse:
-    """A raw image as an attachment."""
-    answer = StreamingHttpResponse(parts, content_type="application/octet-stream")
-    plain = "".join(char if char.isalnum() or char in "._-" else "-" for char in name)
-    answer["Content-Disposition"] = f'attachment; filename="{plain}"'
-    answer["Content-Length"] = str(size_bytes)
-    return answer
 
 
 class ContainerViewSet(viewsets.ReadOnlyModelViewSet[StorageContainer]):
@@ -208,10 +201,10 @@ class FileViewSet(viewsets.ReadOnlyModelViewSet[StoredFile]):
         return Response(self.get_serializer(stored).data, status=status.HTTP_201_CREATED)
 
     @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
-    @action(detail=True, methods=["get"], content_negotiation_class=AnyAnswer)
+    @action(detail=True, methods=["get"], content_negotiation_class=AnyAnswer, permission_classes=[Operate])
     def download(self, request: Request, pk: str) -> StreamingHttpResponse:
-        stored = self.get_object()
-        return download(images.export_raw(stored.disk), stored.path.rsplit("/", 1)[-1], stored.disk.size_bytes)
+        disk, name = (stored := self.get_object()).disk, stored.path.rsplit("/", 1)[-1]
+        return attachment(images.export_raw(disk), size_bytes=disk.size_bytes, name=name)
 
 
 class DiskViewSet(viewsets.ReadOnlyModelViewSet[VirtualDisk]):
@@ -265,7 +258,13 @@ class DiskViewSet(viewsets.ReadOnlyModelViewSet[VirtualDisk]):
         return Response(self.get_serializer(disk).data)
 
     @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
-    @action(detail=True, methods=["get"], content_negotiation_class=AnyAnswer, url_path="raw")
+    @action(
+        detail=True,
+        methods=["get"],
+        content_negotiation_class=AnyAnswer,
+        permission_classes=[Operate],
+        url_path="raw",
+    )
     def export_image(self, request: Request, pk: str) -> StreamingHttpResponse:
         disk = self.get_object()
-        return download(images.export_raw(disk), f"{disk.export_name}.raw", disk.size_bytes)
+        return attachment(images.export_raw(disk), size_bytes=disk.size_bytes, name=f"{disk.export_name}.raw")

@@ -16,7 +16,7 @@ from rest_framework.response import Response
 
 from dataprotection import selectors
 from dataprotection.api import serializers as shapes
-from dataprotection.api.inventory import AnyAnswer, download
+from dataprotection.api.inventory import AnyAnswer
 from dataprotection.choices import SnapshotState
 from dataprotection.models import OneTimeSnapshot, Snapshot
 from dataprotection.services import images, restore, snapshots, space
@@ -24,6 +24,8 @@ from prism.core.api.base import accepted, actor_of, checked, idempotency_key
 from prism.core.api.serializers import TaskSerializer
 from prism.core.engine import engine
 from prism.core.exceptions import InvalidInput
+from prism.webkit.downloads import attachment
+from prism.webkit.permissions import Operate
 
 
 class SnapshotViewSet(viewsets.ReadOnlyModelViewSet[Snapshot]):
@@ -119,14 +121,18 @@ class SnapshotViewSet(viewsets.ReadOnlyModelViewSet[Snapshot]):
 
     @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
     @action(
-        detail=True, methods=["get"], content_negotiation_class=AnyAnswer, url_path="disks/(?P<disk>[0-9a-f-]+)/raw"
+        detail=True,
+        methods=["get"],
+        content_negotiation_class=AnyAnswer,
+        permission_classes=[Operate],
+        url_path="disks/(?P<disk>[0-9a-f-]+)/raw",
     )
     def export_disk(self, request: Request, pk: str, disk: str) -> StreamingHttpResponse:
         """The disk as it was."""
         row = self.get_object()
         parts = images.export_snapshot_disk(row, disk)
         sizes = {found["uuid"]: found["size_bytes"] for entity in row.manifest["entities"] for found in entity["disks"]}
-        return download(parts, f"{row.display_id}-{disk}.raw", sizes[disk])
+        return attachment(parts, size_bytes=sizes[disk], name=f"{row.display_id}-{disk}.raw")
 
 
 class OneTimeViewSet(viewsets.ReadOnlyModelViewSet[OneTimeSnapshot]):

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from rest_framework.routers import SimpleRouter
 
-from dataprotection.api import domains, inventory, snapshots
+from dataprotection.api import domains, inventory, kept, snapshots
 
 router = SimpleRouter()
 router.register("containers", inventory.ContainerViewSet, basename="container")
@@ -15,5 +15,6 @@ router.register("protection-domains", domains.DomainViewSet, basename="protectio
 router.register("schedules", domains.ScheduleViewSet, basename="schedule")
 router.register("snapshots", snapshots.SnapshotViewSet, basename="snapshot")
 router.register("one-time-snapshots", snapshots.OneTimeViewSet, basename="one-time-snapshot")
+router.register("kept-states", kept.KeptViewSet, basename="kept-state")
 
 urlpatterns = router.urls

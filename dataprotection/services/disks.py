@@ -113,11 +113,16 @@ def remove(disk: VirtualDisk, *, actor: Actor) -> None:
 
 
 def nbd_uri(disk: VirtualDisk) -> str:
-    """Where clients reach the disk: `nbds` where they need a certificate (docs/nbd.md)."""
+    """Where clients reach the disk."""
+    return nbd_uri_of(disk.export_name)
+
+
+def nbd_uri_of(export_name: str) -> str:
+    """Where clients reach an export: `nbds` where they need a certificate (docs/nbd.md)."""
     config = getattr(settings, "SITE_CONFIG", None)
     host, port = (config.listen, config.ports.get("nbd", 10809)) if config else ("127.0.0.1", 10809)
     scheme = "nbds" if is_routable(host) else "nbd"
-    return f"{scheme}://{host}:{port}/{quote(disk.export_name, safe='')}"
+    return f"{scheme}://{host}:{port}/{quote(export_name, safe='')}"
 
 
 # -- shared with the other services; no audit rows, the caller's order has one ----------------------------------------

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from dataprotection.choices import SnapshotState
 from dataprotection.models import ScheduleRemote, Snapshot
-from dataprotection.services import activation, domains, migrate, retention, rpo, snapshots, stale
+from dataprotection.services import activation, domains, kept, migrate, retention, rpo, snapshots, stale
 from dataprotection.services.fencing import current_term
 from prism.core.actor import Actor
 from prism.core.doors import Door
@@ -63,6 +63,7 @@ def register() -> None:
     registry.register_due("dataprotection", snapshots.enqueue_due)
     registry.register_expiry("dataprotection", expire)
     registry.register_start("dataprotection", stale.check_all)
+    registry.register_start("dataprotection.kept", kept.note)
     registry.register_site_use("dataprotection", uses_of)
     doors = {
         "snapshot.take": tasks.take_one_time,

@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from dataprotection.models import DomainTransition, ProtectionDomain
 from dataprotection.states import MODE, Event, NoSuchTransition, Phase, next_phase
 from prism.core.actor import Actor
-from prism.core.exceptions import IllegalTransition
+from prism.core.exceptions import Conflict, IllegalTransition
 
 _WORDS = {
     Event.MIGRATE: "be migrated",
@@ -77,11 +77,33 @@ def only_one(domain_uuid: UUID) -> Iterator[None]:
 
     A second caller waits: answering "busy" to a peer would be taken for a refusal.
     """
-    key = domain_uuid.int & 0x7FFF_FFFF_FFFF_FFFF
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", [key])
+        cursor.execute("SELECT pg_advisory_lock(%s)", [_key(domain_uuid)])
     try:
         yield
     finally:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", [key])
+        _unlock(domain_uuid)
+
+
+@contextmanager
+def only_one_now(domain: ProtectionDomain) -> Iterator[None]:
+    """`only_one` for an order that somebody waits for: Conflict instead of waiting."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [_key(domain.uuid)])
+        if not cursor.fetchone()[0]:
+            raise Conflict(
+                "domain_busy", f"Another order is at work on {domain.name}.", "Wait for its task, then try again."
+            )
+    try:
+        yield
+    finally:
+        _unlock(domain.uuid)
+
+
+def _key(domain_uuid: UUID) -> int:
+    return domain_uuid.int & 0x7FFF_FFFF_FFFF_FFFF
+
+
+def _unlock(domain_uuid: UUID) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_unlock(%s)", [_key(domain_uuid)])

@@ -3,7 +3,7 @@
 
 from django.urls import path
 
-from prism.console.views import account, home, nbd_clients, notices, tasks, tokens
+from prism.console.views import account, home, integrity, nbd_clients, notices, tasks, tokens
 
 app_name = "console"
 
@@ -23,6 +23,10 @@ urlpatterns = [
     path("tokens/", tokens.tokens, name="tokens"),
     path("tokens/new/", tokens.create, name="token-new"),
     path("tokens/<int:pk>/revoke/", tokens.revoke, name="token-revoke"),
+    path("integrity/", integrity.integrity, name="integrity"),
+    path("integrity/scrub/", integrity.scrub, name="scrub"),
+    path("integrity/kept/<uuid:uuid>/bring-back/", integrity.bring_back, name="kept-bring-back"),
+    path("integrity/kept/<uuid:uuid>/delete/", integrity.delete, name="kept-delete"),
     path("nbd-clients/", nbd_clients.clients, name="nbd-clients"),
     path("nbd-clients/new/", nbd_clients.create, name="nbd-client-new"),
     path("nbd-clients/<str:name>/revoke/", nbd_clients.revoke, name="nbd-client-revoke"),

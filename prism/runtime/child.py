@@ -101,7 +101,9 @@ class Child:
                 stderr=asyncio.subprocess.STDOUT,
                 env=self.spec.environment,
                 cwd="/",
-                start_new_session=True,  # Ctrl-C in the terminal is ours to translate, and the group is the child's own
+                # Ctrl-C in the terminal is ours to translate, and the group is the child's own. No session of its own:
+                # Linux shares the processors between sessions alike, and nice values count only within one.
+                process_group=0,
             )
         except Exception as error:
             return f"could not be started: {error}"

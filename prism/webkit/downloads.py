@@ -18,12 +18,16 @@ from stargate.errors import StargateError
 def download(
     request: HttpRequest, parts: Iterator[bytes], *, size_bytes: int, name: str, back: str
 ) -> HttpResponseBase:
-    """The bytes of `parts`. The first one is read before answering, so that a refusal is said on `back`."""
+    """`attachment` for a page: a refusal is said on `back`."""
     try:
-        first = next(parts, b"")
+        return attachment(parts, size_bytes=size_bytes, name=name)
     except (Refused, StargateError) as error:
         return refused(request, back, say(error))
 
+
+def attachment(parts: Iterator[bytes], *, size_bytes: int, name: str) -> StreamingHttpResponse:
+    """The bytes of `parts`. The first one is read before answering; raises what that raises."""
+    first = next(parts, b"")
     following = sync_to_async(lambda: next(parts, b""))
 
     async def stream() -> AsyncIterator[bytes]:

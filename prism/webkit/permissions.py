@@ -23,3 +23,10 @@ class ReadOrOperate(IsAuthenticated):
         if not super().has_permission(request, view):
             return False
         return request.method in SAFE_METHODS or may_act(request)
+
+
+class Operate(ReadOrOperate):
+    """Only operators, reading too: bytes of disks are for those who may restore them."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return super().has_permission(request, view) and may_act(request)

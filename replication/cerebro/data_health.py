@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the scrub of this site's block engine found and could not heal, said with its effect and the way out."""
+"""What is damaged at this site and cannot be healed, said with its effect: stored data, and the log."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from prism.core.engine import engine
-from prism.core.services import alerts
+from prism.core.services import alerts, integrity
 from stargate.errors import StargateError
 
 KIND = "damaged_data"
+LOG_KIND = "log_damaged"
 
 
 def look() -> int:
@@ -24,6 +25,21 @@ def look() -> int:
     else:
         alerts.clear(KIND)
     return damaged
+
+
+def look_at_log() -> bool:
+    """Raise or clear "Log Is Damaged"; whether it is, False also when the engine does not answer."""
+    try:
+        damage = integrity.log_damage()
+    except StargateError:
+        return False
+    if damage is None:
+        alerts.clear(LOG_KIND)
+        return False
+    disks = "All disks answer EIO until then. " if damage.heads_lost else ""
+    rest = "Snapshots from before the damage can be read and are still sent; everything else is refused."
+    alerts.raise_alert(LOG_KIND, f"{damage.message}. {disks}{rest}")
+    return True
 
 
 def _sentence(damaged: int, scrub: dict[str, Any]) -> str:

@@ -99,6 +99,7 @@ class Process:
                     health_of_engine.look(timezone.now())
                     storage_health.look()
                     data_health.look()
+                    data_health.look_at_log()
             self.stopping.wait(TICK_SECONDS)
 
     def _ask_peers(self) -> None:

@@ -204,8 +204,9 @@ class Engine:
     def snapshot(self, snapshot: str) -> Json:
         return cast(Json, self.front.call("snapshot", snapshot=snapshot))
 
-    def snapshots(self) -> list[Json]:
-        return cast(list[Json], self.front.call("snapshots"))
+    def snapshots(self, owner: str | None = None) -> list[Json]:
+        """All, or those made with this `owner`."""
+        return cast(list[Json], self.front.call("snapshots", owner=owner))
 
     def snapshot_delete(self, snapshot: str, *, term: int | None = None) -> Json:
         """Deleting what is not there succeeds."""

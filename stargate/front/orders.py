@@ -359,8 +359,12 @@ class FrontOrders(Orders):
     def do_snapshot(self, snapshot: str) -> Json:
         return self._in_loop(lambda: (shown(self._engine.state, self._snapshot(snapshot)), 0))
 
-    def do_snapshots(self) -> list[Json]:
-        return self._in_loop(lambda: ([shown(self._engine.state, s) for s in self._engine.state.snapshots.values()], 0))
+    def do_snapshots(self, owner: str | None = None) -> list[Json]:
+        def order() -> tuple[list[Json], int]:
+            state = self._engine.state
+            return [shown(state, s) for s in state.snapshots.values() if owner in (None, s.owner)], 0
+
+        return self._in_loop(order)
 
     def do_snapshot_delete(self, snapshot: str, term: int | None) -> Json:
         def order() -> Result:

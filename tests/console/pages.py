@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from django.urls import reverse
 
 from tests.console.conftest import Rows
@@ -10,13 +12,15 @@ from tests.console.conftest import Rows
 # Orders without a page: they answer POST only.
 POST_ONLY = {
     "console:theme", "console:sign-out", "console:alert-acknowledge", "console:alert-resolve", "console:token-revoke",
-    "console:nbd-client-revoke",
+    "console:nbd-client-revoke", "console:scrub",
     "dp:schedule-preview", "dp:schedule-suspend", "dp:one-time-cancel", "dp:nic-remove", "dp:volume-group-detach",
     "rep:pairing-code", "rep:site-test", "rep:replication-order",
 }  # fmt: skip
 # Bytes from the engine: tested with the real engine.
-ENGINE = {"dp:disk-export", "dp:snapshot-disk", "dp:file-download"}
+ENGINE = {"dp:disk-export", "dp:snapshot-disk", "dp:file-download", "console:kept-bring-back", "console:kept-delete"}
 PUBLIC = {"console:sign-in"}
+# Orders on what is the user's own: readers may give them too.
+OWN = {"console:theme", "console:sign-out", "console:token-revoke"}
 # What a read-only user may open, besides everything that is not listed in ACTING.
 ACTING = {
     "dp:wizard-name", "dp:wizard-entities", "dp:wizard-schedules", "dp:protect-container", "dp:group",
@@ -72,3 +76,26 @@ def pages(rows: Rows) -> dict[str, str]:
     tabs = ["replications", "entities", "schedules", "local", "remote", "metrics", "alerts", "events"]
     found.update({f"tab {tab}": reverse("dp:domain", args=[rows.domain.pk]) + f"?tab={tab}" for tab in tabs})
     return found
+
+
+def hidden(rows: Rows) -> dict[str, str]:
+    """Route name -> address of what `pages` leaves out: orders without a page, and bytes."""
+    key = uuid.uuid4()
+    arguments: dict[str, list[object]] = {
+        "console:alert-acknowledge": [rows.alert.pk],
+        "console:alert-resolve": [rows.alert.pk],
+        "console:token-revoke": [1],
+        "console:nbd-client-revoke": ["kvm1"],
+        "console:kept-bring-back": [key],
+        "console:kept-delete": [key],
+        "dp:schedule-suspend": [rows.schedule.pk],
+        "dp:one-time-cancel": [rows.domain.pk],
+        "dp:nic-remove": [rows.vm.nics.get().pk],
+        "dp:volume-group-detach": [rows.group.pk, rows.vm.pk],
+        "dp:disk-export": [rows.vm.disks.get().pk],
+        "dp:snapshot-disk": [rows.snapshot.pk, key],
+        "dp:file-download": [rows.file.pk],
+        "rep:site-test": [rows.site.uuid],
+        "rep:replication-order": [rows.replication.uuid, "abort"],
+    }
+    return {name: reverse(name, args=arguments.get(name, [])) for name in POST_ONLY | ENGINE}

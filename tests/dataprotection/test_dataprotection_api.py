@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
 from django.test import Client
 from dp_kit import ACTOR, MiB, Queue
@@ -27,13 +28,18 @@ def post(api: Client, address: str, body: dict[str, Any], status: int) -> Any:
     return answer.json()
 
 
+async def collected(answer: Any) -> bytes:
+    return b"".join([part async for part in answer.streaming_content])
+
+
 def test_it_uploads_and_downloads_a_file(api: Client) -> None:
     data = bytes(range(256)) * 1000
     address = "/api/v1/files/upload/?path=/iso/a.iso&container=default"
     made = api.post(address, data, content_type="application/octet-stream")
     assert made.status_code == 201, made.content
     answer = api.get(f"/api/v1/files/{made.json()['uuid']}/download/")
-    assert b"".join(answer.streaming_content) == data
+    assert answer.is_async, "under ASGI all of a plain iterator would be held in memory"
+    assert async_to_sync(collected)(answer) == data
     assert answer["Content-Disposition"] == 'attachment; filename="a.iso"'
 
 
@@ -61,4 +67,28 @@ def test_it_protects_snapshots_and_clones(api: Client, queue: Queue) -> None:
     ranges = api.get(f"/api/v1/{key}/changed-ranges/?disk={vm['disks'][0]['uuid']}")
     assert ranges.status_code == 200, ranges.content
     raw = api.get(f"/api/v1/{key}/disks/{vm['disks'][0]['uuid']}/raw/")
-    assert b"".join(raw.streaming_content) == bytes(MiB)
+    assert async_to_sync(collected)(raw) == bytes(MiB)
+    assert api.get(f"/api/v1/{key}/disks/{domain['uuid']}/raw/").status_code == 422
+
+
+def test_bytes_are_for_operators_and_a_silent_engine_is_told_as_one(api: Client, queue: Queue, settings: Any) -> None:
+    vm = post(api, "vms/", {"name": "vm1", "container": "default", "disks": [{"size_bytes": MiB}]}, 201)
+    disk = vm["disks"][0]["uuid"]
+    stored = post(api, "files/", {"path": "/a.iso", "container": "default", "size_bytes": 4096}, 201)
+    domain = post(api, "protection-domains/", {"name": "pd"}, 201)
+    base = f"protection-domains/{domain['uuid']}"
+    post(api, f"{base}/protect/", {"entities": [vm["uuid"]]}, 200)
+    post(api, f"{base}/take-snapshot/", {}, 202)
+    queue.run()
+    (row,) = api.get("/api/v1/snapshots/").json()["results"]
+    _, text = tokens.create(user=User.objects.create(username="rita"), name="test", actor=ACTOR)
+    reader = Client(headers={"Authorization": f"Bearer {text}"})
+    urls = [f"disks/{disk}/raw/", f"files/{stored['uuid']}/download/", f"snapshots/{row['uuid']}/disks/{disk}/raw/"]
+    for url in urls:
+        assert reader.get(f"/api/v1/{url}").status_code == 403, url
+        assert api.get(f"/api/v1/{url}").status_code == 200, url
+    assert reader.get(f"/api/v1/disks/{disk}/").status_code == 200
+    settings.PRISM_RUN_DIR = "/nonexistent"
+    for url in urls:
+        answer = api.get(f"/api/v1/{url}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "disk_unavailable"), url

@@ -16,7 +16,7 @@ from replication_kit import ACTOR, MemoryEngine, make_site
 from prism.core.engine import engine as this_engine
 from prism.core.models import Alert, Task
 from prism.core.services import tasks
-from replication.cerebro import health, registry
+from replication.cerebro import data_health, health, registry
 from replication.cerebro.engine_health import EngineHealth
 from replication.cerebro.leader import Leader, Rhythm, tick
 from replication.cerebro.process import EngineWatch
@@ -159,7 +159,6 @@ def test_it_asks_the_peers_again_when_only_the_engine_was_restarted(
     ("facts", "words"),
     [
         ({"frozen": True}, "frozen"),
-        ({"damaged": {"message": "read-only: the log is damaged at 7. Activate there."}}, "damaged mode. read-only"),
         ({"store_connected": False, "log_used_bytes": 30, "log_cap_bytes": 40}, "75 % full"),
         ({"last_error": "no space"}, "keeps failing: no space"),
     ],
@@ -176,3 +175,20 @@ def test_it_says_when_the_engine_is_ill(local: Any, engine: MemoryEngine, facts:
     engine.facts = {}
     health_of_engine.look(now + timedelta(seconds=40))
     assert not Alert.objects.filter(kind="engine_unhealthy", resolved_at=None).exists()
+
+
+@pytest.mark.parametrize(("heads_lost", "effect"), [(True, "answer EIO"), (False, "still sent")])
+def test_a_damaged_log_is_told_at_once_with_its_effect_and_the_way_out(
+    local: Any, engine: MemoryEngine, heads_lost: bool, effect: str
+) -> None:
+    assert not data_health.look_at_log()
+    engine.facts = {"damaged": {"position": 7, "heads_lost": heads_lost, "message": "read-only: damaged at 7"}}
+    assert data_health.look_at_log()
+    assert EngineHealth().look(timezone.now()) == "", "it is told once"
+    alert = Alert.objects.get(kind="log_damaged", resolved_at=None)
+    assert "damaged at 7" in alert.message
+    assert effect in alert.message
+    assert "accept-loss" in alert.next_step
+    engine.facts = {}
+    assert not data_health.look_at_log()
+    assert not Alert.objects.filter(kind="log_damaged", resolved_at=None).exists()

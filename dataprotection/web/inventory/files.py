@@ -82,7 +82,7 @@ def upload(request: HttpRequest) -> HttpResponse:
     return order_page(request, FORM, form, order, context, again_url=reverse("dp:files"))
 
 
-@reader
+@operator
 def download(request: HttpRequest, uuid: UUID) -> HttpResponseBase:
     """The file's bytes, as they are now."""
     found = get_object_or_404(StoredFile.objects.select_related("disk"), pk=uuid)

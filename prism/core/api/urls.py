@@ -5,6 +5,7 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 
 from prism.core.api import views
+from prism.core.api.integrity import IntegrityViewSet
 from prism.core.api.nbd_clients import NbdClientViewSet
 
 router = SimpleRouter()
@@ -15,4 +16,9 @@ router.register("audit", views.AuditViewSet, basename="audit")
 router.register("tokens", views.TokenViewSet, basename="token")
 router.register("nbd-clients", NbdClientViewSet, basename="nbd-client")
 
-urlpatterns = [path("site/", views.site, name="site"), *router.urls]
+urlpatterns = [
+    path("site/", views.site, name="site"),
+    path("integrity/", IntegrityViewSet.as_view({"get": "retrieve"}), name="integrity"),
+    path("integrity/scrub/", IntegrityViewSet.as_view({"post": "scrub"}), name="integrity-scrub"),
+    *router.urls,
+]

@@ -123,8 +123,24 @@ KINDS: dict[str, AlertKind] = {
     "engine_unhealthy": AlertKind(
         "Block Engine Is Unhealthy",
         _C,
-        "The block engine is stopped, frozen after a failed write, or damaged.",
+        "The block engine is stopped, or frozen after a failed write.",
         "Do what the message says; frozen disks are read-only until the engine is restarted.",
+    ),
+    "log_damaged": AlertKind(
+        "Log Is Damaged",
+        _C,
+        "A part of the log that was safely stored cannot be read any more: bit rot, a failing medium, or files that "
+        "somebody changed. What was written behind it is known to nobody. A restart does not help.",
+        "Activate on the other site what is protected; snapshots that are not there yet still go out. Else stop the "
+        "engine: `python -m stargate accept-loss --data <folder of the site>` says what is lost and what becomes of "
+        "each disk, and does it with --yes. The page Integrity has the details.",
+    ),
+    "loss_accepted": AlertKind(
+        "State Before The Damage Is Kept",
+        _W,
+        "An operator gave up what a damaged part of the log lost.",
+        "On the page Integrity: bring the disks back that are down, or restore their protection domains from a "
+        "snapshot. When nothing of that state is needed any more, delete it there; until then it takes space.",
     ),
     "storage_nearly_full": AlertKind(
         "Storage Is Nearly Full",
