@@ -58,6 +58,7 @@ class Sweeper:
         self._spawn = spawn
         self._owed = 0  # number of the op after which all that is owed may go back
         self.lock = threading.Lock()
+        self._returning = threading.Lock()  # never while a sweep runs; whoever only walks trees is not in the way
         self.swept_at: float | None = None
         self.last_error = ""
         """Why Curator's last sweep or scan failed; empty while all is well."""
@@ -66,7 +67,7 @@ class Sweeper:
         """Raises Unavailable when the front does not follow: it may still read by older versions than the catalog
         knows. Raises MissingExtent, DamagedData when it cannot know what is needed.
         """
-        with self.lock:
+        with self.lock, self._returning:
             # Read before the catalog is looked at: a grant that ends in between has published what it protected.
             epoch = self._extents.sweep_begin(self._grants.protected_from())
             number, named = self._named()
@@ -83,13 +84,13 @@ class Sweeper:
 
     def give_back(self) -> None:
         """Return what is owed, also by earlier processes, unless a sweep runs or the front still reads it."""
-        if not self.lock.acquire(blocking=False):
-            return  # the running sweep asks again at its end
+        if not self._returning.acquire(blocking=False):
+            return  # the running sweep asks again at its end, and another call takes all that is owed
         try:
             if self._hub.wait_acked(self._owed, 0.0):
                 log.info("returned %d bytes", self._extents.punch())
         finally:
-            self.lock.release()
+            self._returning.release()
 
     def _named(self) -> tuple[int, Named]:
         """(number of the op, what the catalog needed then)."""

@@ -34,3 +34,24 @@ def test_a_turn_sweeps_scans_and_says_why_it_could_not() -> None:
     shop.site.settle()
     assert curator._turn(True)
     assert store.sweeper.last_error == ""
+
+
+def test_space_goes_back_while_a_scan_is_at_work() -> None:
+    """Curator scans as soon as it has swept, which is before the front has let go of what was deleted."""
+    shop = Shop(Random(7))
+    for _ in range(12):
+        shop.step()
+    shop.snapshot()
+    shop.settle()
+    store = shop.site.store
+    assert store is not None
+    for point in list(shop.points):
+        shop.orders.do_snapshot_delete(point, None)
+    for disk in shop.disks:
+        shop.orders.do_vdisk_delete(disk, None)
+    shop.settle()
+    assert store.sweeper.sweep().freed_bytes
+    assert store.extents.stats().freed_bytes, "the front may still read there"
+    with store.sweeper.lock:
+        shop.site.settle()
+    assert store.extents.stats().freed_bytes == 0
