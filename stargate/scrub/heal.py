@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from stargate.clock import Clock
@@ -169,7 +169,7 @@ class Healer:
             queue = list(wanted.items())
             while queue:
                 asked = queue[:FETCH_PLACES_MAX]
-                answered = {item.hash for item in source.fetch(root, [place for _, place in asked]) if self._put(item)}
+                answered = self._put(source.fetch(root, [place for _, place in asked]), wanted.keys())
                 # An answer that was full ends early; what it left out before its last item is not whole there.
                 last = max((n for n, (digest, _) in enumerate(asked) if digest in answered), default=len(asked) - 1)
                 got |= answered
@@ -177,9 +177,14 @@ class Healer:
         self._extents.flush()
         return {digest for digest in got if local.is_sound(self._extents, digest)}
 
-    def _put(self, item: Item) -> bool:
-        self._extents.put_verified(item.kind, item.hash, item.codec, bytes(item.payload), item.usize, repair=True)
-        return True
+    def _put(self, items: Sequence[Item], wanted: Collection[bytes]) -> set[bytes]:
+        """Which were stored. What nobody asked for is not: nobody looks for children here, so a site could plant nodes
+        without any.
+        """
+        known = [item for item in items if item.hash in wanted]
+        for item in known:
+            self._extents.put_verified(item.kind, item.hash, item.codec, bytes(item.payload), item.usize, repair=True)
+        return {item.hash for item in known}
 
     def _note_lost(self, damaged: set[bytes]) -> tuple[set[bytes], set[bytes]]:
         """What of it is lost, and what nobody needs.

@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 import pytest
 
 from stargate.errors import DamagedData, PeerProtocol, PeerRefused
-from stargate.extents.format import HEADER_BYTES, Kind, table_bytes
+from stargate.extents.format import HEADER_BYTES, Codec, Kind, node_hash, table_bytes
 from stargate.extents.index import Change, Location
+from stargate.extents.nodes import pack_node
 from stargate.extents.store import ExtentStore
-from stargate.peer.items import RANK_ROOT, Fetch, Place
+from stargate.peer.items import RANK_ROOT, Fetch, Item, Place
 from stargate.peer.readback import ReadBack
 from stargate.units import BLOCK_BYTES, KiB
 from tests.engine.test_halves import create, drained, snapshot, write
-from tests.scrub.world import DISK_BYTES, Member, World
+from tests.scrub.world import DISK_BYTES, Beside, Member, World
 
 
 def noise(seed: int, size: int = DISK_BYTES) -> bytes:
@@ -134,6 +136,25 @@ def test_what_nobody_has_stays_refused_and_is_no_deduplication_hit() -> None:
     assert world.a.site.content(other) == noise(8)
     assert world.a.scrub()["damaged"] == 0
     assert extents.has([*roots, digest]) == [True, True]
+
+
+def test_a_site_that_is_asked_for_a_copy_can_leave_nothing_else_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node without what is below it would pass for a complete subtree, and stop every sweep."""
+    world, disk, _ = shared()
+    node = pack_node(0, 256, Random(3).randbytes(256 * 32))
+    planted = Item(Kind.LEAF, node_hash(node), Codec.RAW, len(node), node)
+    honest = Beside.fetch
+
+    def fetch(source: Beside, root: bytes, wanted: Sequence[Place]) -> Sequence[Item]:
+        return [planted, *honest(source, root, wanted)]
+
+    monkeypatch.setattr(Beside, "fetch", fetch)
+    rot(world.a, places(world.a.store.extents, Kind.CHUNK)[0][1])
+    assert world.a.scrub()["damaged"] == 0
+    assert world.a.site.content(disk) == noise(7)
+    assert world.a.store.extents.index.get(planted.hash) is None
+    world.a.site.settle()
+    world.a.store.sweeper.sweep()
 
 
 def test_a_peer_reads_back_nothing_but_what_is_shared() -> None:
