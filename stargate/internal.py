@@ -58,6 +58,15 @@ class Line:
             self.close()  # a message cut short must not be followed by another
             raise Unavailable("the other half of the engine is gone") from exc
 
+    def peer_pid(self) -> int | None:
+        """Process at the other end as this process sees it; None when it cannot."""
+        try:
+            found = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        except OSError:
+            return None
+        pid: int = struct.unpack("3i", found)[0]
+        return pid or None
+
     def messages(self) -> Iterator[Message]:
         """Until the other end closes."""
         while True:

@@ -75,6 +75,11 @@ class StoreLink:
     def connected(self) -> bool:
         return self._line is not None
 
+    def store_pid(self) -> int | None:
+        """None without a store."""
+        line = self._line
+        return None if line is None else line.peer_pid()
+
     def start(self) -> None:
         self._reader.start()
         self._reporter.start()

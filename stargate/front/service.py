@@ -15,12 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from stargate import priority
 from stargate.catalog.state import BatchRef, State
 from stargate.control.server import ControlServer
 from stargate.errors import StargateError
 from stargate.extents.index import LmdbIndex
 from stargate.extents.reader import ExtentReader
 from stargate.extents.tree import TreeReader
+from stargate.front.balance import Balance
 from stargate.front.clients import CLIENT_ORDERS, ClientOrders
 from stargate.front.engine import FrontEngine
 from stargate.front.exports import FrontExports
@@ -92,6 +94,7 @@ class FrontProcess:
             on_restart=self._restart,
             is_stale=self._has_old_index,
         )
+        self._balance = Balance(self._link.store_pid, lambda: self.engine.log.used_bytes / self.engine.log.cap_bytes)
         orders = FrontOrders(self.engine, self.exports, self.server, self._facts)
         clients = ClientOrders(self._authority, self.server)
         self._control = ControlServer(
@@ -157,6 +160,7 @@ class FrontProcess:
             "nbd_address": self._settings.listen,
             "nbd_port": self._settings.nbd_port,
             "loop": asdict(self.server.turns),
+            "store_share": self._balance.share.name.lower(),
             "nbd_tls": is_routable(self._settings.listen),
         }
 
@@ -181,6 +185,7 @@ class FrontProcess:
         if self._settings.nbd_port:
             self.server.listen_tcp(self._settings.listen, self._settings.nbd_port)
         self._link.start()
+        self._balance.start()
         self._control.start()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.server.stop())
@@ -198,6 +203,7 @@ class FrontProcess:
                 _collect_garbage()
                 collect_at = time.monotonic() + COLLECT_SECONDS
         self._control.stop()
+        self._balance.stop()
         self._link.stop()
         self.exports.unsynced.close()
         self.engine.close()
@@ -213,6 +219,7 @@ def _collect_garbage() -> None:
 
 def serve(settings: FrontSettings) -> int:
     """Body of `python -m stargate front`."""
+    priority.prompt()
     try:
         return FrontProcess(settings).run()
     except StargateError as exc:

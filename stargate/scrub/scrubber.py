@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scrub: reads all stored data again and again, what was not looked at for longest first, and has damage healed.
 
-A thread of the store process at the lowest priority, paced in bytes per second. See docs/design/0006.
+A thread of the store process, paced in bytes per second. See docs/design/0006.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -113,7 +112,6 @@ class Scrubber:
             self._thread.join(10)
 
     def _run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         while not self._stopped.is_set():
             self._wake.wait(LOOK_SECONDS)
             self._wake.clear()
@@ -348,7 +346,7 @@ class Scrubber:
             self._worker.healed()
 
     def health(self) -> dict[str, Any]:
-        """For `usage`, console and alert. Seconds; null = never. `asked_left`: how much of `ask` is still to be read."""
+        """For `usage`, console and alert. Seconds; null = never. `asked_left`: parts that `ask` still waits for."""
         poisoned = self._worker.poisoned()
         with self._guard:
             state, now = self.dates.state, self._clock.now()

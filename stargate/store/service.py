@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from stargate import priority
 from stargate.clock import SystemClock
 from stargate.control.server import ControlServer
 from stargate.errors import StargateError
@@ -199,6 +200,7 @@ def _in_a_thread(work: Callable[[], None]) -> None:
 
 def serve(settings: StoreSettings) -> int:
     """Body of `python -m stargate store`."""
+    priority.settle()
     try:
         return StoreProcess(settings).run()
     except StargateError as exc:

@@ -110,6 +110,24 @@ def test_it_kills_a_child_that_does_not_listen_together_with_its_own_children(
     assert "did not stop in" in output.getvalue()
 
 
+def test_its_children_have_groups_of_their_own_in_its_session(
+    site: SiteFixture, child_spec: Callable[..., ChildSpec]
+) -> None:
+    """The group keeps Ctrl-C away; between sessions nice values count for nothing (autogroups)."""
+    names = ["front", "store"]
+    supervisor, _ = make([child_spec(name) for name in names])
+
+    async def scenario() -> None:
+        started = supervisor.add(*site)
+        await supervisor.start_stage(started, 0)
+        pids = [pid_of(supervisor, name).pid for name in names]
+        assert [os.getpgid(pid) for pid in pids] == pids
+        assert {os.getsid(pid) for pid in pids} == {os.getsid(0)}
+        await supervisor.stop_all()
+
+    run(scenario)
+
+
 def test_it_touches_no_foreign_process(site: SiteFixture, child_spec: Callable[..., ChildSpec]) -> None:
     foreign = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
