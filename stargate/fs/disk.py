@@ -102,7 +102,7 @@ class OsFile:
         return os.preadv(self._fd, buffers, offset)
 
     def pwritev(self, buffers: Sequence[Buffer], offset: int) -> int:
-        total = sum(len(b) for b in buffers)
+        total = sum(map(len, buffers))
         if len(buffers) <= IOV_MAX:
             done = os.pwritev(self._fd, buffers, offset)
             if done == total:

@@ -192,10 +192,13 @@ class Door:
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
+    @property
+    def has_timers(self) -> bool:
+        """Somebody is in negotiation, or nobody is let in for a while."""
+        return bool(self._waiting or self._accept_again_at)
+
     def due(self) -> float:
         """Monotonic time at which `on_time` has something to do; 0.0 for never."""
-        if not self._waiting and not self._accept_again_at:
-            return 0.0
         times = [next(iter(self._waiting.values())).deadline] if self._waiting else []
         if self._accept_again_at:
             times.append(self._accept_again_at)

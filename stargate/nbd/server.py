@@ -132,9 +132,10 @@ class NbdServer:
     def _turn(self) -> None:
         batch: list[Connection] = []
         others: list[int] = []
-        self._door.new_turn()
         events = self._poll.wait(self._timeout())
-        ready = list(self._ready.values())
+        ready = list(self._ready.values()) if self._ready else []
+        if self._door.has_timers:
+            self._door.new_turn()
         if len(events) + len(ready) > SHARE:
             events, ready = self._fair(events, ready)
         for fd, event in events:
@@ -153,7 +154,7 @@ class NbdServer:
             self._serving = False
         for fd in others:
             self._on_other(fd)
-        if self._paced or self._leaving or self._door.due():
+        if self._paced or self._leaving or self._door.has_timers:
             self._on_time()
 
     def _fair(
@@ -191,6 +192,8 @@ class NbdServer:
         """Seconds until something is due; -1.0 for nothing."""
         if self._ready:
             return 0
+        if not (self._paced or self._leaving or self._door.has_timers):
+            return -1.0
         due = [conn.resume_at for conn in self._paced.values()]
         if self._leaving:
             due.append(min(conn.deadline for conn in self._leaving.values()))
@@ -234,7 +237,8 @@ class NbdServer:
                 if not isinstance(failure, StargateError):
                     log.exception("unforeseen error in commit")
                 error = requests.errno_of(failure)
-            batch = self._durability.late() + batch
+            if self._durability.has_late:
+                batch = self._durability.late() + batch
         sync = False
         for conn in batch:
             sync = self._answer(conn, position, error) or sync
