@@ -15,12 +15,26 @@ from typing import Protocol
 
 from stargate.catalog.state import Op, State
 from stargate.clock import Clock, SystemClock
+from stargate.content import ZERO as NO_PLACE
 from stargate.content import EpochContent
-from stargate.errors import DamagedData, LogFull, NoSpace, StargateError
+from stargate.errors import LogFull, NoSpace, StargateError
 from stargate.extents.format import DamagedExtent
 from stargate.front.damage import Damage
 from stargate.front.departures import Departures
-from stargate.front.layers import POSITION_SHIFT, Kind, Layer, Layers, Piece, place_run, plan
+from stargate.front.layers import (
+    CRC_MASK,
+    HOT_BIT,
+    POSITION_SHIFT,
+    ZERO_HASH,
+    Kind,
+    Layer,
+    Layers,
+    Piece,
+    look_up,
+    lost_blocks,
+    place_run,
+    plan,
+)
 from stargate.front.syncing import SyncThread
 from stargate.fs.disk import Buffer
 from stargate.nbd.exports import HOLD, CommitLater
@@ -33,6 +47,7 @@ from stargate.units import BLOCK_BYTES, MiB
 log = logging.getLogger(__name__)
 
 ZEROS = bytes(1 * MiB)
+_ZERO_BLOCK = bytes(BLOCK_BYTES)
 
 STEADY_SYNC_BYTES = 8 * MiB
 SEAL_AHEAD = 4 * MiB
@@ -145,7 +160,7 @@ class FrontEngine:
         """How full the file system is; None: nobody looks."""
         self.pacer.refuses = self._is_full
         self._no_slot_until = 0.0
-        self._readers = {Kind.LOG: log_reader, Kind.HOT: hot_reader}
+        self._log_reader, self._hot_reader = log_reader, hot_reader
         self._chunks = chunks
         self._appends: list[Append] = []
         self._contents: list[EpochContent] = []
@@ -282,10 +297,21 @@ class FrontEngine:
     def read_blocks(self, layer: Layer, block: int, count: int) -> list[Buffer]:
         """Verified private copies of whole blocks. Raises DamagedData."""
         try:
+            if count == 1:
+                return [self._one_block(layer, block)]
             return [self._fetch(piece) for piece in plan(layer, block, count)]
         except DamagedExtent as exc:
             self._report(exc.digest)
             raise
+
+    def _one_block(self, layer: Layer, block: int) -> Buffer:
+        found = look_up(layer, block)
+        if isinstance(found, bytes):
+            return _ZERO_BLOCK if found == ZERO_HASH else self._chunks.read_blocks(found, block % layer.per_chunk, 1)
+        if found == NO_PLACE:
+            return _ZERO_BLOCK
+        reader = self._hot_reader if found & HOT_BIT else self._log_reader
+        return reader.read(found >> POSITION_SHIFT, BLOCK_BYTES, (found & CRC_MASK,))
 
     def _report(self, digest: bytes) -> None:
         """Have it healed in the background, asked for once in a while. The read itself fails at once: this thread
@@ -303,10 +329,11 @@ class FrontEngine:
         if piece.kind is Kind.ZEROS:
             return ZEROS[:length] if length <= len(ZEROS) else bytes(length)
         if piece.kind is Kind.LOST:
-            raise DamagedData("these blocks were drained under a table of the hot tier that cannot be read")
+            raise lost_blocks()
         if piece.kind is Kind.CHUNK:
             return self._chunks.read_blocks(piece.digest, piece.start, piece.blocks)
-        return self._readers[piece.kind].read(piece.start, length, piece.crcs)
+        reader = self._hot_reader if piece.kind is Kind.HOT else self._log_reader
+        return reader.read(piece.start, length, piece.crcs)
 
     # -- durability ---------------------------------------------------------------------------------------------------
 

@@ -58,6 +58,8 @@ class VersionExport:
         return 0.0
 
     def read(self, offset: int, length: int) -> Sequence[Buffer]:
+        if not (offset | length) & (BLOCK_BYTES - 1):
+            return self._engine.read_blocks(self.layer(), offset // BLOCK_BYTES, length // BLOCK_BYTES)
         first, last = offset // BLOCK_BYTES, (offset + length - 1) // BLOCK_BYTES
         parts = self._engine.read_blocks(self.layer(), first, last - first + 1)
         skip, tail = offset - first * BLOCK_BYTES, (last + 1) * BLOCK_BYTES - offset - length

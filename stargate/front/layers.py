@@ -144,6 +144,39 @@ def _locate(layer: Layer, block: int, stop: int) -> Piece:
     return Piece(Kind.ZEROS, 0, stop - block)
 
 
+def look_up(layer: Layer, block: int) -> int | bytes:
+    """What `plan` says of one block, for the hottest path: its own value, or the hash of the chunk that it lies in.
+    ZERO and ZERO_HASH are zeros. Raises DamagedData for a lost one.
+    """
+    at: Layer | None = layer
+    chunk = block // layer.per_chunk
+    while at is not None:
+        if at.tree is not None:
+            if chunk * at.per_chunk * BLOCK_BYTES >= at.size_bytes:
+                return ZERO  # the disk grew after this version
+            return at.tree.chunk(chunk)
+        content = at.content
+        shard = content.shards.get(block >> SHARD_BITS)
+        if shard is not None:
+            value = shard.get(block)
+            if value is not None:
+                return value
+        digest = content.chunks.get(chunk)
+        if digest is not None:
+            return digest
+        if content.zeros and block in content.zeros:
+            return ZERO
+        if at.lost:
+            raise lost_blocks()
+        at = at.parent
+    return ZERO
+
+
+def lost_blocks() -> DamagedData:
+    """The error of a block whose last write was drained under a table that is gone."""
+    return DamagedData("these blocks were drained under a table of the hot tier that cannot be read")
+
+
 def _joined(last: Piece, piece: Piece) -> Piece | None:
     """Both as one piece when they lie next to each other."""
     if last.kind is not piece.kind:

@@ -205,6 +205,9 @@ class Connection:
             while out:
                 sent = self.sock.send(out[0]) if len(out) == 1 else self.sock.sendmsg(out[:_IOV])
                 self.out_bytes -= sent
+                if not self.out_bytes:
+                    out.clear()
+                    return
                 done = 0
                 while done < len(out) and sent >= len(out[done]):
                     sent -= len(out[done])

@@ -8,6 +8,7 @@ has committed the whole batch (`Connection.written`) or knows it durable (`Conne
 from __future__ import annotations
 
 import logging
+from select import EPOLLOUT
 
 from stargate.errors import StargateError
 from stargate.nbd import requests, wire
@@ -20,6 +21,9 @@ MAX_REQUESTS = 256
 
 MAX_READ_BYTES = 2 * MiB
 """The batch ends with the READ that goes beyond this."""
+
+EARLY_BYTES = 32 * KiB
+"""So much of what was read is sent before the batch ends: the client works on it while we read on."""
 
 _COST = {wire.CMD_BLOCK_STATUS: 32, wire.CMD_TRIM: 8, wire.CMD_WRITE_ZEROES: 8}
 """What takes longer than a READ or WRITE of a block counts for several requests."""
@@ -47,8 +51,9 @@ def stage(conn: Connection) -> None:
     written = conn.written
     budget = MAX_REQUESTS
     ceiling = min(BACKLOG_BYTES, conn.out_bytes + MAX_READ_BYTES)
+    read_until = info.read_bytes + MAX_READ_BYTES  # what was sent early counts, too
     while end - head >= _HEADER:
-        if budget <= 0 or conn.out_bytes >= ceiling:
+        if budget <= 0 or conn.out_bytes >= ceiling or info.read_bytes >= read_until:
             conn.more = True
             break
         budget -= 1
@@ -115,6 +120,8 @@ def _read(conn: Connection, export: Export, info: ConnInfo, cookie: bytes, offse
     conn.out.append(requests.data_header(cookie, offset, length, structured=conn.structured))
     conn.out.extend(parts)
     conn.out_bytes += len(conn.out[-1 - len(parts)]) + length
+    if conn.out_bytes >= EARLY_BYTES and not conn.mask & EPOLLOUT:
+        conn.send()
 
 
 def _other(

@@ -162,6 +162,20 @@ def test_it_serves_the_good_blocks_of_a_damaged_raw_chunk(tmp_path: Path) -> Non
         store.verify(digest)
 
 
+def test_it_finds_what_was_damaged_after_the_chunk_was_read(tmp_path: Path) -> None:
+    index = MemoryIndex()
+    store = memory_store(tmp_path, index)
+    digest = store.put_chunk(noise(1))
+    store.flush()
+    for offset in (0, 4095, 4096, 7 * 4096 + 9, 65535):
+        assert store.read_blocks(digest, 0, 16) == noise(1)  # checked block by block
+        assert store.read_blocks(digest, 0, 16) == noise(1)  # and as one
+        flip(tmp_path, index, digest, offset)
+        with pytest.raises(DamagedData):
+            store.read_blocks(digest, 0, 16)
+        flip(tmp_path, index, digest, offset)
+
+
 def flip(root: Path, index: MemoryIndex, digest: bytes, payload_offset: int) -> None:
     location = index.get(digest)
     assert location is not None
