@@ -7,32 +7,20 @@ import json
 import uuid
 from collections.abc import Iterable
 
+from stargate.catalog.document import document
 from stargate.catalog.state import Op, State, VDisk
 from stargate.errors import InvalidArgument
 from stargate.oplog.format import CONTROL, CONTROL_BYTES_MAX, Append
 
-DEPTH_MAX = 64
-"""Levels of lists and objects in one op."""
-
 
 def control_record(op: Op) -> Append:
     """Raises InvalidArgument for what the catalog could not keep: the drain would stumble over it for ever."""
-    try:
-        data = json.dumps(op, separators=(",", ":"), sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError) as exc:
-        raise InvalidArgument("a manifest holds a number that is none, or text that is no Unicode") from exc
-    if _depth_beyond(op, DEPTH_MAX):
-        raise InvalidArgument(f"a manifest is nested deeper than {DEPTH_MAX} levels")
+    data = document(op)
     if len(data) > CONTROL_BYTES_MAX:
         raise InvalidArgument(
             f"an order takes {len(data)} bytes in the log, more than {CONTROL_BYTES_MAX}; shorten the manifest"
         )
     return Append(CONTROL, 0, 0, data, len(data))
-
-
-def _depth_beyond(value: object, levels: int) -> bool:
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels < 0 or any(_depth_beyond(child, levels - 1) for child in children)
 
 
 def op_of(payload: bytes) -> Op:

@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, TypeVar
 
+from stargate.catalog.document import document
 from stargate.clock import Clock
-from stargate.errors import PeerError, PeerProtocol, PeerRefused, PeerUnreachable, StargateError
+from stargate.errors import InvalidArgument, PeerError, PeerProtocol, PeerRefused, PeerUnreachable, StargateError
 from stargate.peer import wire
 from stargate.peer.frame import HASHES_MAX, PUT_BYTES_MAX
 from stargate.peer.identity import PeerSet
@@ -152,11 +153,12 @@ class Conversation:
 
 
 def _manifest(raw: bytes) -> dict[str, Any]:
-    """A JSON object of bounded size; its meaning is checked by whoever registers the snapshot."""
+    """A JSON object of bounded size and depth; its meaning is checked by whoever registers the snapshot."""
     try:
         found = json.loads(raw)
-    except (ValueError, RecursionError) as exc:
-        raise PeerProtocol("the other site sent a manifest that is not JSON") from exc
+        document(found)
+    except (ValueError, RecursionError, InvalidArgument) as exc:
+        raise PeerProtocol("the other site sent a manifest that cannot be kept here", str(exc)) from exc
     if not isinstance(found, dict):
         raise PeerProtocol("the other site sent a manifest that is not an object")
     return found

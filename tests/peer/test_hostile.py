@@ -181,8 +181,13 @@ def test_it_takes_one_session_per_connection(client: PeerClient) -> None:
         client.request(begin(), Begun).result()
 
 
-@pytest.mark.parametrize("manifest", [b"", b"[]", b"{", b"\xff", b"[" * 1_000_000])
-def test_it_refuses_a_manifest_that_is_no_object(two: tuple[Site, Site], manifest: bytes) -> None:
+DEEP = b'{"a":' + b"[" * 500 + b"]" * 500 + b"}"
+
+
+@pytest.mark.parametrize(
+    "manifest", [b"", b"[]", b"{", b"\xff", b"[" * 1_000_000, DEEP, b'{"a":NaN}', b'{"a":"\\ud800"}']
+)
+def test_it_refuses_a_manifest_that_no_catalog_can_keep(two: tuple[Site, Site], manifest: bytes) -> None:
     a, b = two
     b.book.allow(SESSION, a.site_id, SNAPSHOT)
     client = connect(a, b)
