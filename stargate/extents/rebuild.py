@@ -10,7 +10,7 @@ from typing import NamedTuple
 from stargate.errors import DamagedData, Unavailable
 from stargate.extents import format as ef
 from stargate.extents import nodes
-from stargate.extents.egroups import HEAD_BYTES, EgroupFiles
+from stargate.extents.egroups import FOLDER, HEAD_BYTES, EgroupFiles
 from stargate.extents.index import Change, Freed, Index, Location, in_batches
 from stargate.fs.disk import Disk
 
@@ -60,8 +60,7 @@ def rebuild_files(
                 found.append((header.digest, location))
             else:
                 waiting[header.digest] = Waiting(location, nodes.children(header.kind, plain))
-        # Readable is not durable: these bytes may be in the page cache only.
-        files.file(egroup).fdatasync()
+        _make_durable(files, [egroup])
         empty_bytes += files.file(egroup).size() - HEAD_BYTES
         for batch in in_batches(found):
             index.commit(Change(puts=batch))
@@ -82,10 +81,18 @@ def find(files: EgroupFiles, index: Index, store_id: bytes, wanted: set[bytes], 
             location = _location(egroup, offset, header, epoch)
             if header.digest in wanted and _checked(files, location, header) is not None:
                 found[header.digest] = location
+    _make_durable(files, {at.egroup for at in found.values()})
     owed = set(index.freed())
     places = (Freed(at.egroup, at.offset, ef.extent_bytes(at.stored_bytes)) for at in found.values())
     index.commit(Change(puts=list(found.items()), returned=[place for place in places if place in owed]))
     return set(found)
+
+
+def _make_durable(files: EgroupFiles, egroups: Iterable[int]) -> None:
+    """Readable is not durable: bytes and names may be in the page cache only, if their writer was killed."""
+    for egroup in egroups:
+        files.file(egroup).fdatasync()
+        files.disk.sync_dir(FOLDER)
 
 
 def _location(egroup: int, offset: int, header: ef.ExtentHeader, epoch: int) -> Location:
