@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -146,6 +147,15 @@ _RANGE = struct.Struct(">II")
 _LENGTH = struct.Struct("<I")
 
 
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Raises DamagedData for what LMDB says of its pages."""
+    try:
+        yield
+    except lmdb.Error as exc:
+        raise DamagedData("the extent index is damaged; rebuild it", str(exc)) from exc
+
+
 class LmdbIndex:
     """Index in LMDB. Never fork while one is open; one process may open a path once."""
 
@@ -244,7 +254,7 @@ class LmdbIndex:
     def _node_page(self, start: bytes) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
         """(nodes among the next entries, where to go on or None)."""
         found: list[tuple[bytes, bytes]] = []
-        with self._env.begin(db=self._extents) as txn, txn.cursor() as cursor:
+        with _reading(), self._env.begin(db=self._extents) as txn, txn.cursor() as cursor:
             if not cursor.set_range(start):
                 return found, None
             key = start
@@ -255,7 +265,7 @@ class LmdbIndex:
 
     def _page(self, start: bytes) -> list[tuple[bytes, bytes]]:
         found: list[tuple[bytes, bytes]] = []
-        with self._env.begin(db=self._extents) as txn, txn.cursor() as cursor:
+        with _reading(), self._env.begin(db=self._extents) as txn, txn.cursor() as cursor:
             if cursor.set_range(start):
                 for key, value in cursor:
                     found.append((key, value))
@@ -265,15 +275,16 @@ class LmdbIndex:
 
     def freed(self, limit: int | None = None) -> list[Freed]:
         """The first `limit` (None = all) ranges that are owed to the file system, by place."""
-        with self._env.begin(db=self._freed) as txn, txn.cursor() as cursor:
+        with _reading(), self._env.begin(db=self._freed) as txn, txn.cursor() as cursor:
             return [Freed(*_RANGE.unpack(key), *_LENGTH.unpack(value)) for key, value in islice(cursor, limit)]
 
     def meta(self, name: str) -> bytes | None:
-        with self._env.begin(db=self._meta) as txn:
-            return txn.get(name.encode())
+        with _reading(), self._env.begin(db=self._meta) as txn:
+            found: bytes | None = txn.get(name.encode())
+            return found
 
     def count(self) -> int:
-        with self._env.begin(db=self._extents) as txn:
+        with _reading(), self._env.begin(db=self._extents) as txn:
             return int(txn.stat(self._extents)["entries"])
 
     def clear(self) -> None:
