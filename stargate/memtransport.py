@@ -334,6 +334,10 @@ class MemoryStream:
             self._wire.changed.notify_all()
             return count
 
+    def has_more(self) -> bool:
+        with self._wire.changed:
+            return self.closed or self._aborted or self._in.ready() > 0 or self._in.at_end()
+
     def _slice(self) -> int:
         most = self._wire.spoil.slice_bytes
         return CAPACITY_BYTES if most is None else self._rng.randint(1, most)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import ssl
 import struct
@@ -63,6 +64,10 @@ class Stream(Protocol):
 
     def recv_into(self, buffer: memoryview) -> int:
         """At least one byte into `buffer` (which is not empty); 0 = the other end sends no more. Raises OSError."""
+        ...
+
+    def has_more(self) -> bool:
+        """Whether `recv_into` would find something at once: bytes, the end, or an error."""
         ...
 
     def end_sending(self) -> None:
@@ -220,6 +225,14 @@ class TcpStream:
         got = self._socket.recv_into(buffer)
         self._moved_bytes += got
         return got
+
+    def has_more(self) -> bool:
+        sock = self._socket
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            return True
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def end_sending(self) -> None:
         # Not the method of SSLSocket: that one gives up TLS, and the plain bytes of a late write would follow.

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 from stargate.catalog.document import document
 from stargate.clock import Clock
@@ -20,16 +20,46 @@ from stargate.peer.frame import HASHES_MAX, PUT_BYTES_MAX
 from stargate.peer.identity import PeerSet
 from stargate.peer.ingest import Grant, Ingest
 from stargate.peer.link import BEAT_SECONDS, Link
+from stargate.units import KiB, MiB
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
+
+AHEAD_BYTES = 10 * MiB
+"""Read and not yet answered, at most: a little more than a sender has under way."""
+
+AHEAD_SECONDS = 1.0
+"""How long answers may wait for what is still to be read, so that a slow link is not taken for a silent one."""
+
+_REQUEST_COST_BYTES = 64 * KiB
+
+
+class _Asked(NamedTuple):
+    """A request that was read, and its answer to come."""
+
+    request: int
+    size_bytes: int
+    answer: Future[wire.Message]
 
 
 class Conversation:
-    """State of one connection; everything it keeps is bounded by one frame and one BEGIN."""
+    """State of one connection; everything it keeps is bounded by `ahead_bytes`, one frame and one BEGIN.
+
+    Requests are read ahead of their answers, which come in order from a thread of its own. What is there to be read is
+    read first: an answer to a connection that is gone makes the other machine's kernel drop what it still had for us.
+    `ahead_bytes` 0: nothing is read before the last request is answered, so that a simulation repeats exactly.
+    """
 
     def __init__(
-        self, link: Link, ingest: Ingest, peers: PeerSet, *, own_site_id: str, site_id: str, der: bytes, clock: Clock
+        self,
+        link: Link,
+        ingest: Ingest,
+        peers: PeerSet,
+        *,
+        own_site_id: str,
+        site_id: str,
+        der: bytes,
+        clock: Clock,
+        ahead_bytes: int = 0,
     ) -> None:
         self._link = link
         self._ingest = ingest
@@ -38,6 +68,10 @@ class Conversation:
         self._site_id = site_id
         self._der = der
         self._clock = clock
+        self._ahead_bytes = ahead_bytes
+        self._asked: deque[_Asked] = deque()
+        self._refused = False
+        self._said_at = clock.monotonic()
         self._session: str | None = None
         self._begin: wire.Begin | None = None
         self._grant: Grant | None = None
@@ -50,6 +84,8 @@ class Conversation:
             with self._ingest.receiving(), ThreadPoolExecutor(1, thread_name_prefix="peer-ingest") as worker:
                 while self._one(worker):
                     pass
+                for asked in self._asked:
+                    asked.answer.result()
         except PeerUnreachable as exc:
             log.info("peer %s: %s", self._site_id, exc)
         except StargateError as exc:
@@ -67,17 +103,47 @@ class Conversation:
         self._link.finish()
 
     def _one(self, worker: ThreadPoolExecutor) -> bool:
+        """Answer or read one message; False when no more comes."""
+        if self._asked and not self._reads_on():
+            self._settle()
+            return True
         found = self._link.receive()
         if found is None:
             return False
         header, message = found
-        if self._peers.site_of(self._der) != self._site_id:
-            raise PeerRefused("the sites are no longer paired")
         if self._mute and not isinstance(message, wire.Put):
             return False
-        reply = self._patiently(worker, lambda: self._answer(message))
-        self._reply(reply, header.request)
+        answer = worker.submit(self._answer_in_turn, message)
+        self._asked.append(_Asked(header.request, header.length + _REQUEST_COST_BYTES, answer))
         return True
+
+    def _reads_on(self) -> bool:
+        return (
+            sum(asked.size_bytes for asked in self._asked) < self._ahead_bytes
+            and self._clock.monotonic() - self._said_at < AHEAD_SECONDS
+            and self._link.has_more()
+        )
+
+    def _settle(self) -> None:
+        """Answer the oldest request, unless there is something to be read by the time it is done. Raises what it was
+        refused with.
+        """
+        asked = self._asked[0]
+        answer = self._patiently(asked.answer)
+        if not self._reads_on():
+            self._asked.popleft()
+            self._reply(answer, asked.request)
+
+    def _patiently(self, answer: Future[wire.Message]) -> wire.Message:
+        """Say STATUS while it takes long, so that a slow disk is not mistaken for a dead site."""
+        started = self._clock.monotonic()
+        while True:
+            try:
+                return answer.result(timeout=BEAT_SECONDS)
+            except FutureTimeout:
+                if answer.done():
+                    raise
+                self._reply(wire.Status(int(self._clock.monotonic() - started)), 0)
 
     def _reply(self, reply: wire.Message, request: int) -> None:
         """After a cut the items that had arrived are still read and kept, although nobody hears of it any more: the
@@ -85,6 +151,7 @@ class Conversation:
         """
         if self._mute:
             return
+        self._said_at = self._clock.monotonic()
         try:
             self._link.send(reply, request)
         except PeerUnreachable as exc:
@@ -92,17 +159,17 @@ class Conversation:
                 raise
             self._mute = True
 
-    def _patiently(self, worker: ThreadPoolExecutor, call: Callable[[], T]) -> T:
-        """Run `call` and say STATUS while it takes long, so that a slow disk is not mistaken for a dead site."""
-        future = worker.submit(call)
-        started = self._clock.monotonic()
-        while True:
-            try:
-                return future.result(timeout=BEAT_SECONDS)
-            except FutureTimeout:
-                if future.done():
-                    raise
-                self._reply(wire.Status(int(self._clock.monotonic() - started)), 0)
+    def _answer_in_turn(self, message: wire.Message) -> wire.Message:
+        """In the worker. Nothing is done any more after a request that was refused."""
+        if self._refused:
+            raise PeerRefused("an earlier request of this connection was refused")
+        try:
+            if self._peers.site_of(self._der) != self._site_id:
+                raise PeerRefused("the sites are no longer paired")
+            return self._answer(message)
+        except BaseException:
+            self._refused = True
+            raise
 
     def _answer(self, message: wire.Message) -> wire.Message:
         if isinstance(message, wire.Hello):

@@ -66,6 +66,13 @@ class Link:
             done += got
         return True
 
+    def has_more(self) -> bool:
+        """Whether something is there to be read, or the end of the stream."""
+        try:
+            return self._stream.has_more()
+        except (OSError, ValueError):  # closed meanwhile: `receive` tells
+            return True
+
     def wire_bytes(self) -> int:
         """Bytes that this connection moved both ways, as its transport counts them."""
         return self._stream.wire_bytes()

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from stargate.extents.format import ZERO_HASH, Codec, Kind
+from stargate.extents.format import ZERO_HASH, Kind
 from stargate.peer.client import PeerClient, Pending
-from stargate.peer.codec import Packer
+from stargate.peer.codec import Packing
 from stargate.peer.frame import HASHES_MAX
-from stargate.peer.outbox import Counters, Outbox
-from stargate.peer.store_iface import SyncStore
+from stargate.peer.outbox import Counters
 from stargate.peer.walk import OpenNode, Slot, Version
 from stargate.peer.wire import Have, HaveReply, Scope
 
@@ -34,21 +33,10 @@ class Sender:
     equal to the base are skipped, and nodes that this very session delivered before a cut.
     """
 
-    def __init__(
-        self,
-        store: SyncStore,
-        client: PeerClient,
-        outbox: Outbox,
-        counters: Counters,
-        packer: Packer,
-        *,
-        fingerprinting: bool,
-    ) -> None:
-        self._store = store
+    def __init__(self, client: PeerClient, packing: Packing, counters: Counters, *, fingerprinting: bool) -> None:
         self._client = client
-        self._outbox = outbox
+        self._packing = packing
         self._counters = counters
-        self._packer = packer
         self._fingerprinting = fingerprinting
         self._known: dict[bytes, None] = {}
 
@@ -109,14 +97,13 @@ class Sender:
             if self._at_peer(child, base) or child in deeper:
                 self._counters.done_bytes += guest_bytes
             elif level == 0:
-                codec, payload, usize = self._store.raw(child)
-                self._outbox.add(self._packer.item(Kind.CHUNK, child, codec, payload, usize), guest_bytes)
+                self._packing.chunk(child, version.format.chunk_bytes, guest_bytes)
                 self._remember(child)
             else:
                 deeper[child] = Slot(child, start, base)
 
     def _send_node(self, kind: Kind, digest: bytes, payload: bytes) -> None:
-        self._outbox.add(self._packer.item(kind, digest, Codec.RAW, payload, len(payload)), 0)
+        self._packing.node(kind, digest, payload)
         self._remember(digest)
 
     def _at_peer(self, digest: bytes, base: bytes) -> bool:

@@ -36,13 +36,22 @@ class PeerServer:
     """Serves `ingest` to the paired sites. The server closes `listeners`."""
 
     def __init__(
-        self, listeners: Sequence[Listener], peers: PeerSet, ingest: Ingest, *, site_id: str, clock: Clock
+        self,
+        listeners: Sequence[Listener],
+        peers: PeerSet,
+        ingest: Ingest,
+        *,
+        site_id: str,
+        clock: Clock,
+        ahead_bytes: int = 0,
     ) -> None:
+        """`ahead_bytes`: see `Conversation`."""
         self._listeners = list(listeners)
         self._peers = peers
         self._ingest = ingest
         self._site_id = site_id
         self._clock = clock
+        self._ahead_bytes = ahead_bytes
         self._lock = threading.Lock()
         self._handshakes: dict[int, Stream] = {}
         self._links: dict[Link, str] = {}
@@ -122,8 +131,9 @@ class PeerServer:
             return
         try:
             Conversation(
-                link, self._ingest, self._peers, own_site_id=self._site_id, site_id=site_id, der=der, clock=self._clock
-            ).run()
+                link, self._ingest, self._peers,
+                own_site_id=self._site_id, site_id=site_id, der=der, clock=self._clock, ahead_bytes=self._ahead_bytes,
+            ).run()  # fmt: skip
         finally:
             with self._lock:
                 self._links.pop(link, None)

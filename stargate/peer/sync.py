@@ -15,7 +15,7 @@ from typing import Any, Literal
 from stargate.clock import Clock
 from stargate.errors import InvalidArgument, PeerProtocol, StargateError
 from stargate.peer.client import PeerClient, Target
-from stargate.peer.codec import Packer
+from stargate.peer.codec import Packing
 from stargate.peer.frame import MANIFEST_BYTES_MAX, MEMBERS_MAX
 from stargate.peer.identity import PeerSet
 from stargate.peer.outbox import Cancelled, Counters, Gate, Outbox
@@ -82,7 +82,9 @@ class SyncJob:
         own_site_id: str,
         clock: Clock,
         rate: Callable[[], int | None] | None = None,
+        pack_threads: int = 0,
     ) -> None:
+        """`pack_threads`: 0 packs in the thread of `run`."""
         self._order = order
         self._store = store
         self._target = target
@@ -90,6 +92,7 @@ class SyncJob:
         self._peers = peers
         self._own_site_id = own_site_id
         self._gate = Gate(clock, rate)
+        self._pack_threads = pack_threads
         self._lock = threading.Lock()
         self._client: PeerClient | None = None
         self._thread: threading.Thread | None = None
@@ -204,11 +207,12 @@ class SyncJob:
 
     def _send(self, client: PeerClient, versions: list[Version], fingerprinting: bool) -> None:
         outbox = Outbox(client, self._gate, self._counters)
-        packer = Packer(self._order.compress)
-        sender = Sender(self._store, client, outbox, self._counters, packer, fingerprinting=fingerprinting)
-        sender.learn(versions)
-        self._phase = "sending"
-        for version in versions:
-            sender.send(version)
+        with Packing(self._store, outbox.add, compress=self._order.compress, threads=self._pack_threads) as packing:
+            sender = Sender(client, packing, self._counters, fingerprinting=fingerprinting)
+            sender.learn(versions)
+            self._phase = "sending"
+            for version in versions:
+                sender.send(version)
+            packing.flush()
         outbox.flush()
         client.drain()

@@ -20,6 +20,8 @@ from stargate.clock import Clock
 from stargate.errors import NotFound, StargateError, Unavailable
 from stargate.extents.store import ExtentStore
 from stargate.peer.client import Target
+from stargate.peer.codec import PACK_THREADS
+from stargate.peer.conversation import AHEAD_BYTES
 from stargate.peer.identity import Identity, Peer, PeerSet, certificate_der, load_identity
 from stargate.peer.ingest import StoreIngest
 from stargate.peer.server import PeerServer
@@ -149,7 +151,10 @@ class Outgoing:
             )
             target = Target(address, port, site_id)
             transport = TcpTransport.mutual_tls(self.identity(), self.peers, site_id=site_id)
-            return SyncJob(order, self.store, target, transport, self.peers, own_site_id=self.site_id, clock=self.clock)
+            return SyncJob(
+                order, self.store, target, transport, self.peers,
+                own_site_id=self.site_id, clock=self.clock, pack_threads=PACK_THREADS,
+            )  # fmt: skip
 
         def arrived() -> None:
             self.heard_of[site_id] = address, port
@@ -240,6 +245,7 @@ class PeerPort:
                 ingest,
                 site_id=self._outgoing.site_id,
                 clock=self._outgoing.clock,
+                ahead_bytes=AHEAD_BYTES,
             )
             self._server.start()
             log.info("peer port open at %s:%d", self._address, self._port)

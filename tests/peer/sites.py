@@ -17,6 +17,7 @@ from stargate.extents.store import ExtentStore
 from stargate.extents.tree import TreeFormat, TreeReader, diff, empty_root, update
 from stargate.fs.disk import OsDisk
 from stargate.peer.client import Target
+from stargate.peer.conversation import AHEAD_BYTES
 from stargate.peer.identity import Identity, Peer, PeerSet, create_identity
 from stargate.peer.ingest import Grant, StoreIngest
 from stargate.peer.server import PeerServer
@@ -95,7 +96,7 @@ def make_site(folder: Path, index: Index | None = None) -> Site:
     site_id, peers, book = str(uuid.uuid4()), PeerSet(), Book()
     listener = TcpTransport.mutual_tls(identity, peers).listen("127.0.0.1", 0)
     ingest = CountingIngest(store, book)
-    server = PeerServer([listener], peers, ingest, site_id=site_id, clock=SystemClock())
+    server = PeerServer([listener], peers, ingest, site_id=site_id, clock=SystemClock(), ahead_bytes=AHEAD_BYTES)
     server.start()
     return Site(site_id, identity, store, peers, book, ingest, server, listener.port)
 
@@ -140,7 +141,7 @@ def order(members: Sequence[Member], **more: Any) -> Order:
 
 def job(source: Site, target: Site, what: Order, *, port: int | None = None, **more: Any) -> SyncJob:
     where = Target("127.0.0.1", port or target.port, target.site_id)
-    fields: dict[str, Any] = {"own_site_id": source.site_id, "clock": SystemClock(), **more}
+    fields: dict[str, Any] = {"own_site_id": source.site_id, "clock": SystemClock(), "pack_threads": 2, **more}
     return SyncJob(what, source.store, where, to_site(source, target.site_id), source.peers, **fields)
 
 

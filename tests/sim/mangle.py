@@ -56,6 +56,9 @@ class MangledStream:
             spoilt[self._rng.randrange(len(spoilt))] ^= 1 << self._rng.randrange(8)
             self._inner.sendall(spoilt)
 
+    def has_more(self) -> bool:
+        return self._inner.has_more()
+
     def handshake(self, timeout_seconds: float) -> None:
         self._inner.handshake(timeout_seconds)
 
