@@ -116,7 +116,7 @@ class Healer:
         try:
             if asked:
                 self.heal(asked)
-        except (OSError, StargateError):
+        except Exception:  # nobody would miss a thread that ended
             log.exception("damaged data could not be healed; it is tried again when it is met again")
 
     # -- healing

@@ -12,7 +12,7 @@ import logging
 import threading
 
 from stargate.clock import Clock
-from stargate.errors import StargateError, Unavailable
+from stargate.errors import Unavailable
 from stargate.space import Level
 from stargate.store.accounts import Accounts
 from stargate.store.grants import CatalogGrants
@@ -83,7 +83,7 @@ class Curator(threading.Thread):
         except Unavailable as exc:
             log.info("%s", exc.message)
             return False
-        except (OSError, StargateError) as exc:
+        except Exception as exc:  # whatever it is: were this thread to end, nobody would sweep, or hear of it
             log.exception("the sweep failed; it is tried again")
             self._sweeper.last_error = str(exc)
             return False

@@ -6,6 +6,8 @@ from __future__ import annotations
 import threading
 from random import Random
 
+import pytest
+
 from stargate.store.curator import Curator
 from tests.curator.test_accounts import Shop
 
@@ -55,3 +57,21 @@ def test_space_goes_back_while_a_scan_is_at_work() -> None:
     with store.sweeper.lock:
         shop.site.settle()
     assert store.extents.stats().freed_bytes == 0
+
+
+def test_an_error_that_nobody_foresaw_is_said_and_ends_no_turn_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop(Random(6))
+    store = shop.site.store
+    assert store is not None
+    curator = Curator(store.hub, store.sweeper, shop.accounts(), store.grants, threading.Event(), 1.0, shop.site.clock)
+
+    def odd() -> None:
+        raise ValueError("odd")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.sweeper, "sweep", odd)
+        assert not curator._turn(True)
+    assert store.sweeper.last_error == "odd"
+    shop.settle()
+    assert curator._turn(True)
+    assert store.sweeper.last_error == ""

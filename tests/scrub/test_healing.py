@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from random import Random
 
@@ -15,6 +16,7 @@ from stargate.extents.nodes import pack_node
 from stargate.extents.store import ExtentStore
 from stargate.peer.items import RANK_ROOT, Fetch, Item, Place
 from stargate.peer.readback import ReadBack
+from stargate.scrub import scrubber as scrubber_module
 from stargate.units import BLOCK_BYTES, KiB
 from tests.engine.test_halves import create, drained, snapshot, write
 from tests.scrub.world import DISK_BYTES, Beside, Member, World
@@ -214,3 +216,29 @@ def test_what_is_asked_for_is_read_now_once_and_over_a_restart() -> None:
         read.add(scrubber.step())
     assert read >= {"index", "log", "catalog"}
     assert scrubber.health()["asked_left"] == 0
+
+
+def test_an_error_that_nobody_foresaw_does_not_end_the_scrub(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, _, _ = shared()
+    scrubber = world.a.scrubber
+    assert scrubber is not None
+    monkeypatch.setattr(scrubber_module, "LOOK_SECONDS", 0.01)
+    calls: list[str] = []
+    ended = threading.Event()
+
+    def check(name: str) -> None:
+        calls.append(name)
+        if len(calls) == 1:
+            raise ValueError("odd")
+        scrubber.dates.checked(name, {})
+        if not scrubber.dates.state.asked:
+            ended.set()
+
+    monkeypatch.setattr(scrubber, "_check", check)
+    parts = scrubber.ask()["asked_left"]
+    scrubber.start()
+    try:
+        assert ended.wait(30)
+    finally:
+        scrubber.stop()
+    assert len(calls) == parts + 1
