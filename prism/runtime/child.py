@@ -14,9 +14,9 @@ from prism.runtime.children import ChildSpec
 from prism.runtime.logs import RotatedFile, pump
 from prism.runtime.procinfo import ProcessId, identify
 
-FIRST_DELAY_SECONDS = 0.5
+FIRST_DELAY_SECONDS = 0.5  # before the second restart in a row; the first one is at once, for guests wait for it
 MAX_DELAY_SECONDS = 30.0
-#: A child that lived this long starts again with the shortest delay.
+#: A child that lived this long starts again at once.
 STEADY_SECONDS = 60.0
 #: Deaths before the first readiness after which bringing up the site is given up.
 START_ATTEMPTS = 3
@@ -72,7 +72,7 @@ class Child:
 
     async def _keep(self) -> None:
         """Start it, watch it, start it again."""
-        delay = FIRST_DELAY_SECONDS
+        delay = 0.0
         while not self._stopping.is_set():
             started = time.monotonic()
             outcome = await self._run_once()
@@ -81,14 +81,14 @@ class Child:
             if not self._ready.is_set() and self.status.restarts + 1 >= START_ATTEMPTS:
                 self._failure = outcome
                 return
-            delay = FIRST_DELAY_SECONDS if time.monotonic() - started > STEADY_SECONDS else delay
+            delay = 0.0 if time.monotonic() - started > STEADY_SECONDS else delay
             self._set("restarting", None)
             self.status.restarts += 1
             self.status.last_exit = outcome
-            self._say(f"  {self._site:<6} ! {self.spec.name} {outcome}; starting it again in {delay:g} s")
+            self._say(f"  {self._site:<6} ! {self.spec.name} {outcome}; starting it again {_in(delay)}")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay)
-            delay = min(delay * 2, MAX_DELAY_SECONDS)
+            delay = min(max(delay * 2, FIRST_DELAY_SECONDS), MAX_DELAY_SECONDS)
 
     async def _run_once(self) -> str:
         """One life of the process; returns how it ended, in words."""
@@ -166,6 +166,10 @@ def _end_group(leader: int) -> None:
     """End what a dead child left behind, its pool workers say. A group keeps its number as long as it has members."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
+
+
+def _in(seconds: float) -> str:
+    return f"in {seconds:g} s" if seconds else "at once"
 
 
 def _outcome(code: int) -> str:

@@ -21,6 +21,8 @@ from prism.runtime.redis_server import RedisServer
 ROOT = Path(__file__).resolve().parent.parent.parent
 QUEUES = ("default", "snapshot", "replicate", "expire")
 _PROBE_TIMEOUT_SECONDS = 2.0
+NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
+"""Set in many containers. With it each restart of the engine, which guests wait for, begins with compiling it."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ def site_environment(layout: Layout, config: SiteConfig) -> dict[str, str]:
         "REDIS_URL": redis_url(sockets),
     }
     # SSL_CERT_FILE and friends stay as they are: they belong to the machine.
-    return {**os.environ, **own, **_external_servers()}
+    inherited = {name: value for name, value in os.environ.items() if name != NO_BYTECODE}
+    return {**inherited, **own, **_external_servers()}
 
 
 def _external_servers() -> dict[str, str]:

@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 RESTART_EXIT_CODE = 75
 """Exit code that tells the supervisor: start me again at once (EX_TEMPFAIL)."""
 
+STORE_POLL_SECONDS = 0.02
 STORE_WAIT_SECONDS = 2.0
 """How long a restart waits for a store that may be on its way; without one it serves what there is."""
 
@@ -117,7 +118,7 @@ class FrontProcess:
             if time.monotonic() > deadline and self._disk.exists("oplog/superblock"):
                 log.warning("no store process: serving from log, hot tier and extents without drain")
                 return
-            time.sleep(0.1)
+            time.sleep(STORE_POLL_SECONDS)
 
     def _recover(self) -> FrontEngine:
         state = load_state(self._disk)
@@ -190,7 +191,6 @@ class FrontProcess:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.server.stop())
         _collect_garbage()
-        gc.disable()
         sys.setswitchinterval(SWITCH_SECONDS)
         log.info("front serves %d vDisks", len(self.engine.state.vdisks))
         thread = threading.Thread(target=self.server.run, name="nbd", daemon=True)
@@ -219,6 +219,7 @@ def _collect_garbage() -> None:
 
 def serve(settings: FrontSettings) -> int:
     """Body of `python -m stargate front`."""
+    gc.disable()  # a full log becomes a million numbers; looking for cycles among them is a tenth of a restart
     priority.prompt()
     try:
         return FrontProcess(settings).run()

@@ -16,7 +16,7 @@ import pytest
 from prism.layout import Layout, SiteConfig
 from prism.runtime import supervisor as supervisor_module
 from prism.runtime.child import ChildFailed
-from prism.runtime.children import ChildSpec
+from prism.runtime.children import ChildSpec, site_environment
 from prism.runtime.procinfo import ProcessId, identify
 from prism.runtime.screen import Screen
 from prism.runtime.supervisor import Supervisor, recorded_processes, write_heartbeat
@@ -60,8 +60,33 @@ def test_it_restarts_a_killed_child_and_says_so(site: SiteFixture, child_spec: C
         await supervisor.stop_all()
 
     run(scenario)
-    assert "engine was killed by SIGKILL; starting it again" in output.getvalue()
+    assert "engine was killed by SIGKILL; starting it again at once" in output.getvalue()
     assert "engine is running again" in output.getvalue()
+
+
+def test_it_waits_longer_before_each_restart_in_a_row(
+    site: SiteFixture, child_spec: Callable[..., ChildSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prism.runtime.child.FIRST_DELAY_SECONDS", 0.01)
+    supervisor, output = make([child_spec("engine")])
+
+    async def scenario() -> None:
+        started = supervisor.add(*site)
+        await supervisor.start_stage(started, 0)
+        child = started.children[0]
+        for deaths in range(1, 4):
+            os.kill(pid_of(supervisor, "engine").pid, signal.SIGKILL)
+            await eventually(lambda n=deaths: child.status.state == "ready" and child.status.restarts == n)  # type: ignore[misc]
+        await supervisor.stop_all()
+
+    run(scenario)
+    said = [line.partition("starting it again ")[2] for line in output.getvalue().splitlines() if "starting it" in line]
+    assert said == ["at once", "in 0.01 s", "in 0.02 s"]
+
+
+def test_its_processes_keep_their_bytecode(site: SiteFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert "PYTHONDONTWRITEBYTECODE" not in site_environment(*site)
 
 
 def test_it_stops_in_the_opposite_order_and_leaves_nothing(

@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 from tests.storm.fullcap import full_cap_kills
 from tests.storm.kills import Report, percentile, storm
@@ -44,18 +48,34 @@ def main(argv: list[str] | None = None) -> int:
     full = args.full if args.full is not None else max(0, -(-args.kills * FULL_PERCENT // 100) - big)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the engine's processes, too
     print(f"storm: seed {seed}", flush=True)
+    with as_installed():
+        report = _storms(seed, args.kills, full, big)
+    return finish(report, seed, args.kills)
+
+
+@contextmanager
+def as_installed() -> Iterator[None]:
+    """The engine's processes find their bytecode, as under `make up`, also where the environment forbids to write it
+    beside the sources."""
+    with tempfile.TemporaryDirectory(prefix="stb-", dir="/tmp") as folder, patch.dict(os.environ):
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = folder
+        yield
+
+
+def _storms(seed: int, kills_wanted: int, full: int, big: int) -> Report:
     report = Report()
     for run in (storm, full_cap_kills):
         folder = Path(tempfile.mkdtemp(prefix="sto-", dir="/tmp"))
         try:
-            kills = args.kills - big if run is storm else big
+            kills = kills_wanted - big if run is storm else big
             if kills > 0 and not report.violations:
                 began = time.monotonic()
                 report.add(run(folder, seed=seed, kills=kills, full=min(full, kills), say=_say))
                 _say(f"  {kills} kills in {time.monotonic() - began:.0f} s")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    return finish(report, seed, args.kills)
+    return report
 
 
 def _say(line: str) -> None:
