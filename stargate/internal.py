@@ -4,7 +4,6 @@
 front -> store   hello {log_id, n, applied} the front was told of ops up to n, has applied them up to `applied`, and
 wants what follows
                  log {durable, used, cap}   the drain may read below `durable`
-                 drain_to {position}        drain at once up to there (a snapshot waits, or the log fills up)
                  ack {n}                    ops up to n are applied and their log space is released
                  damaged {extent}           a guest's read met this chunk or node (hex) damaged: heal it
                  gone {snapshots}           while the store is full: these are deleted, nothing in the log needs them

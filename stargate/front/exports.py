@@ -224,7 +224,6 @@ class FrontExports:
         self._waits = waits
         self._started = engine.clock.monotonic()
         self._open: dict[int, _Open] = {}
-        self._held: set[str] = set()  # vDisks being fenced or restored: not served although their role says so
         self.gates: dict[str, tuple[str, str]] = {}  # vdisk -> (open | readonly, reason)
         self.durable_fd = engine.wake_fd
         self.unsynced = Unsynced(engine)
@@ -238,8 +237,8 @@ class FrontExports:
         raise NotFound(f"no disk is named {name!r}; see the console's inventory for NBD addresses")
 
     def _disk(self, disk: VDisk) -> Export:
-        if disk.role == "down" or disk.vdisk in self._held:
-            raise ExportDown(f"{disk.export_name} is down: {disk.reason or 'an order is at work on it'}")
+        if disk.role == "down":
+            raise ExportDown(f"{disk.export_name} is down: {disk.reason or 'no reason was given'}")
         if disk.reopen:
             raise ExportDown(f"{disk.export_name} is down: {disk.reopen}")
         damage = self._engine.damage
@@ -267,12 +266,6 @@ class FrontExports:
         if disk.gated and self._engine.clock.monotonic() - self._started < GATE_SECONDS:
             return "readonly", "this site has just started and has not yet asked its peers"
         return "open", ""
-
-    def hold(self, vdisks: Sequence[str]) -> None:
-        self._held.update(vdisks)
-
-    def let_go(self, vdisks: Sequence[str]) -> None:
-        self._held.difference_update(vdisks)
 
     def names(self) -> list[str]:
         return sorted(d.export_name for d in self._engine.state.vdisks.values() if d.role != "down" and not d.reopen)

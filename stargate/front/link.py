@@ -183,11 +183,6 @@ class StoreLink:
             self._engine.damage = Damage(position, reason, heads_lost=False)
             log.critical("%s", self._engine.damage.message)
 
-    def drain_to(self, position: int) -> None:
-        line = self._line
-        if line is not None:
-            line.send("drain_to", position=position)
-
     # -- in the loop --------------------------------------------------------------------------------------------------
 
     def _pump(self) -> None:

@@ -11,7 +11,6 @@ from contextlib import suppress
 from itertools import count
 from typing import NamedTuple
 
-from stargate.catalog.log import read_catalog
 from stargate.catalog.state import BatchRef, State
 from stargate.errors import DamagedData, NotFound, StargateError
 from stargate.extents.egroups import HEAD_BYTES, EgroupFiles, pack_head, parse_head, path_of
@@ -19,6 +18,7 @@ from stargate.extents.format import ZERO_HASH
 from stargate.extents.index import Index, MemoryIndex
 from stargate.extents.reader import ExtentReader
 from stargate.extents.rebuild import rebuild_files
+from stargate.front.recovery import load_state
 from stargate.fs.disk import Disk
 from stargate.hot.regions import HotReader
 from stargate.hot.tables import damaged_copy, read_batch_table, restore_head
@@ -44,7 +44,7 @@ class Problem(NamedTuple):
 def check(disk: Disk, index: Index | None) -> Iterator[Problem]:
     """Everything that is wrong with a folder that no process has open. `index` None: it cannot be opened."""
     try:
-        state = _state(disk)
+        state = load_state(disk)
     except NotFound:
         return
     except StargateError as exc:
@@ -55,14 +55,6 @@ def check(disk: Disk, index: Index | None) -> Iterator[Problem]:
     yield from _log(disk, state)
     yield from _hot(disk, state)
     yield from _extents(disk, state, index)
-
-
-def _state(disk: Disk) -> State:
-    checkpoint, ops = read_catalog(disk, "catalog")
-    state = State.from_dict(checkpoint) if checkpoint is not None else State()
-    for op in ops:
-        state.apply(op)
-    return state
 
 
 def _no_pause(read_bytes: int) -> None:

@@ -165,8 +165,6 @@ class StoreProcess:
                         return
                 elif kind == "log":
                     self._worker.log_state(message["durable"], message["used"], message["cap"])
-                elif kind == "drain_to":
-                    self._worker.drain_to(message["position"])
                 elif kind == "ack":
                     self._hub.acked(message["n"])
                 elif kind == "gone":
