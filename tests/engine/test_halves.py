@@ -107,7 +107,7 @@ def test_a_drained_block_replaces_only_the_record_it_came_from() -> None:
     assert site.drain()
     write(site, name, 0, b"two." * 1024)
     site.front.exports.lookup(name).zero(2 * BLOCK_BYTES, BLOCK_BYTES, True)
-    site.front.exports.commit()
+    commit(site.front.exports)
     site.settle()
     found = site.content(name)
     assert found[:BLOCK_BYTES] == b"two." * 1024
