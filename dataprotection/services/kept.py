@@ -92,6 +92,7 @@ def bring_back(uuid: UUID, *, actor: Actor) -> list[VirtualDisk]:
             keys = [str(disk.pk) for disk in disks]
             engine().restore(str(uuid), {key: key for key in keys}, term=current_term())
             engine().set_role(keys, "active", reason="", term=current_term())
+        note()
     return disks
 
 

@@ -77,12 +77,6 @@ class Usage:
         seconds = self.figures.get("runway_seconds")
         return None if seconds is None else float(seconds) / 86_400
 
-    @property
-    def unchecked_days(self) -> float | None:
-        """Since the scrub last read what it has not read for longest; None: there is nothing, or it is not known."""
-        seconds = (self.figures.get("scrub") or {}).get("oldest_unchecked_seconds")
-        return None if seconds is None else float(seconds) / 86_400
-
 
 @dataclass(frozen=True)
 class HomePage:

@@ -60,3 +60,9 @@ def test_an_unknown_address_is_told_as_one_whatever_the_method() -> None:
     for method in ("get", "post", "put", "patch", "delete"):
         answer = getattr(client, method)("/api/v1/no-such-thing/")
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+def test_a_reader_reads_what_the_console_shows_him(client: Client) -> None:
+    client.force_login(User.objects.create_user("reader"))
+    for name in ("audit", "alerts", "events", "tasks", "snapshots", "disks"):
+        assert client.get(f"/api/v1/{name}/").status_code == 200, name

@@ -205,3 +205,25 @@ def test_a_disk_that_the_engine_lost_is_told_apart_from_a_silent_engine(
     page = operator.get(reverse("dp:vm", args=[rows.vm.pk])).content.decode()
     assert "the engine does not have it" in page
     assert "did not answer" not in page
+
+
+def test_an_order_that_was_overtaken_is_refused_and_does_nothing(
+    operator: Client, rows: Rows, engine: EngineSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody takes the place between the check and the row."""
+    real = disks._place
+
+    def late(owner: Any, bus: str, index: int | None) -> int:
+        found = real(owner, bus, index)
+        VirtualDisk.objects.create(size_bytes=4096, vm=owner, bus=bus, index=found, export_name=f"x-{uuid.uuid4()}")
+        return found
+
+    monkeypatch.setattr(disks, "_place", late)
+    before = len(engine.engine.vdisks())
+    answer = operator.post(f"/api/v1/vms/{rows.vm.pk}/disks/", {"size_bytes": 4096}, content_type="application/json")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "overtaken")
+    page = operator.post(reverse("dp:vm-disk-new", args=[rows.vm.pk]), {"size": "1 MiB", "bus": "scsi"})
+    assert page.status_code == 422
+    assert "Another order changed" in page.content.decode()
+    assert set(AuditRow.objects.filter(verb="disk.add").values_list("outcome", flat=True)) == {"refused"}
+    assert (rows.vm.disks.count(), len(engine.engine.vdisks())) == (1, before)

@@ -179,6 +179,7 @@ def test_a_damaged_log_is_explained_and_what_was_kept_is_listed_and_brought_back
 
     assert disk.export_name in operator.get(back).content.decode()
     assert operator.post(back).status_code == 302
+    assert "0 disks are still down" in Alert.objects.get(kind="loss_accepted", resolved_at=None).message
     with own.open(disk.export_name) as client:
         assert client.read(0, BLOCK) == word(b"more")
         client.write(0, word(b"new."))

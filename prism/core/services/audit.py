@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError
+from psycopg.errors import ForeignKeyViolation, UniqueViolation
 
 from prism.core.actor import Actor
 from prism.core.choices import Outcome
-from prism.core.exceptions import Refused
+from prism.core.exceptions import Conflict, Refused
 from prism.core.models import AuditRow
 from stargate.errors import StargateError
 
@@ -47,6 +49,7 @@ def order(
 
     Yields the row's `detail`, to be filled by the body. The row of a refusal or failure is written after the
     body's transaction was rolled back; callers must not wrap verbs in a transaction that they then roll back.
+    What another order made or used between a check of this one and its row is a Conflict.
     """
     detail: dict[str, Any] = {}
     try:
@@ -57,11 +60,29 @@ def order(
         else:
             yield detail
             record(verb, actor=actor, object_type=object_type, object_name=object_name, detail=detail)
-    except Exception as error:
+    except Exception as raised:
+        error = _overtaken() if _is_race(raised) else raised
         outcome = Outcome.REFUSED if isinstance(error, Refused) else Outcome.FAILED
         detail = {**detail, "code": getattr(error, "code", "internal"), "reason": _reason(error)}
         record(verb, actor=actor, outcome=outcome, object_type=object_type, object_name=object_name, detail=detail)
-        raise
+        if error is raised:
+            raise
+        raise error from raised
+
+
+def _is_race(error: Exception) -> bool:
+    """The services check first: rows that clash nevertheless were made, or are used, by somebody who was faster."""
+    return isinstance(error, ProtectedError) or (
+        isinstance(error, IntegrityError) and isinstance(error.__cause__, UniqueViolation | ForeignKeyViolation)
+    )
+
+
+def _overtaken() -> Conflict:
+    return Conflict(
+        "overtaken",
+        "Another order changed the same objects at the same moment; nothing of this one was done.",
+        "Look at them as they are now, then give the order again if it is still wanted.",
+    )
 
 
 def _reason(error: Exception) -> str:
