@@ -204,6 +204,7 @@ class FrontEngine:
     def append_staged(self, *, wait: bool = True) -> int:
         """The first half of `commit`: what it appended can be answered. `place` has to follow before anything else is
         done."""
+        self.place()  # nothing is forgotten, should a batch have ended in an error between the halves
         if self._batch_error is not None:
             error, self._batch_error = self._batch_error, None
             self._appends, self._contents = [], []

@@ -10,7 +10,7 @@ from random import Random
 
 from stargate.extents.index import MemoryIndex
 from stargate.units import BLOCK_BYTES, KiB
-from tests.engine.harness import CutDisk, Site
+from tests.engine.harness import CutDisk, Site, commit
 from tests.engine.test_halves import drained, snapshot
 from tests.scrub.world import Member, World
 
@@ -93,7 +93,7 @@ class Base:
             data = self.rng.randbytes(blocks * BLOCK_BYTES // 4) * 4 if self.rng.random() < 0.3 else None
             data = data or self.rng.randbytes(blocks * BLOCK_BYTES)
             export.write(first * BLOCK_BYTES, memoryview(data))
-            member.site.front.exports.commit()
+            commit(member.site.front.exports)
         member.site.sync()
 
     def _snapshot(self, member: Member, disks: list[str]) -> str:

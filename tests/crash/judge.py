@@ -15,7 +15,7 @@ from stargate.units import BLOCK_BYTES
 from tests.crash.medium import CrashSite
 from tests.crash.remote import Delivery, finish
 from tests.crash.workload import open_all
-from tests.engine.harness import PowerCut
+from tests.engine.harness import PowerCut, commit
 from tests.engine.model import Found, Image, Model
 
 AGAIN = 0.4
@@ -108,7 +108,7 @@ def _write(site: CrashSite, after: list[Model], rng: Random) -> None:
     image.write(block * BLOCK_BYTES, data)
     after.append(model)
     front.exports.lookup(name).write(block * BLOCK_BYTES, memoryview(data))
-    front.exports.commit()
+    commit(front.exports)
     site.sync()
     after[:] = [model]
 

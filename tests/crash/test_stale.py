@@ -17,7 +17,7 @@ from stargate.oplog.format import WRITE, Append, first_mark
 from stargate.oplog.log import OpLog
 from stargate.store.hub import CatalogHub
 from stargate.units import BLOCK_BYTES, CHUNK_BYTES, KiB
-from tests.engine.harness import Site
+from tests.engine.harness import Site, commit
 
 LOG_ID = b"l" * 16
 
@@ -55,7 +55,7 @@ def _drainable() -> Site:
     name = str(uuid.UUID(int=1))
     site.front.orders.do_vdisk_create(name, 64 * KiB, name, "active", None, None)
     site.front.exports.lookup(name).write(0, memoryview(b"x" * BLOCK_BYTES))
-    site.front.exports.commit()
+    commit(site.front.exports)
     site.sync()
     return site
 

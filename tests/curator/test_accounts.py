@@ -12,7 +12,7 @@ import pytest
 from stargate.extents import sweep
 from stargate.store.accounts import Accounts
 from stargate.units import KiB
-from tests.engine.harness import Site
+from tests.engine.harness import Site, commit
 
 CHUNK = 64 * KiB
 CHUNKS = 6
@@ -71,7 +71,7 @@ class Shop:
             export.write(at + 4096 * self.rng.randrange(16), memoryview(self.rng.randbytes(4096)))
         else:
             export.zero(at, CHUNK, True)
-        self.site.front.exports.commit()
+        commit(self.site.front.exports)
 
     def snapshot(self) -> None:
         some = self.rng.sample(self.disks, self.rng.randint(1, len(self.disks)))
@@ -134,11 +134,11 @@ def test_what_snapshots_share_counts_only_when_all_of_them_go() -> None:
     assert shop.site.front is not None
     export = shop.site.front.exports.lookup(disk)
     export.write(0, memoryview(shop.pool[0]))
-    shop.site.front.exports.commit()
+    commit(shop.site.front.exports)
     shop.snapshot()
     shop.snapshot()
     export.write(0, memoryview(shop.pool[1]))
-    shop.site.front.exports.commit()
+    commit(shop.site.front.exports)
     shop.snapshot()
     shop.settle()
     first, second, third = shop.points
@@ -158,7 +158,7 @@ def test_before_a_scan_it_estimates_from_the_versions_around() -> None:
     export = shop.site.front.exports.lookup(disk)
     for piece in shop.pool[:4]:
         export.write(0, memoryview(piece))
-        shop.site.front.exports.commit()
+        commit(shop.site.front.exports)
         shop.snapshot()
     shop.settle(fold=False)
     accounts = shop.accounts()

@@ -99,6 +99,18 @@ def test_it_reuses_no_region_that_a_front_behind_may_read(event: str) -> None:
     assert site.content(name) == expected
 
 
+def test_a_batch_that_was_appended_is_entered_before_the_next_one() -> None:
+    """Also when whoever answered it did not come to say so."""
+    site, name = started()
+    assert site.front is not None
+    export = site.front.exports.lookup(name)
+    export.write(0, memoryview(b"one." * 1024))
+    site.front.exports.commit()
+    export.write(BLOCK_BYTES, memoryview(b"two." * 1024))
+    commit(site.front.exports)
+    assert site.content(name)[: 2 * BLOCK_BYTES] == b"one." * 1024 + b"two." * 1024
+
+
 def test_a_drained_block_replaces_only_the_record_it_came_from() -> None:
     """Written or zeroed again before the front hears of the drain: in the hot tier is what was."""
     site, name = started()
