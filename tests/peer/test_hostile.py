@@ -228,6 +228,17 @@ def bomb(codec: Codec) -> bytes:
     return zstandard.ZstdCompressor().compress(data)
 
 
+def test_it_does_nothing_behind_a_refused_request(two: tuple[Site, Site], client: PeerClient) -> None:
+    """Requests are read ahead of the answers."""
+    lie, honest = chunk(b"a" * CHUNK_BYTES)._replace(hash=bytes([7]) * 32), chunk(b"b" * CHUNK_BYTES)
+    answers = [client.request(Put([item]), PutAck) for item in (lie, honest, honest)]
+    with pytest.raises(PeerError):
+        answers[0].result()
+    client.close()
+    two[1].store.flush()
+    assert two[1].store.has([honest.hash]) == [False]
+
+
 @pytest.mark.parametrize("codec", [Codec.LZ4, Codec.ZSTD])
 def test_it_does_not_unpack_a_bomb(client: PeerClient, codec: Codec) -> None:
     payload = bomb(codec)[: CHUNK_BYTES - 1]
