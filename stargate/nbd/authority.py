@@ -12,10 +12,12 @@ import datetime
 import hashlib
 import ipaddress
 import json
+import logging
 import os
 import re
 import ssl
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +38,7 @@ CLIENT_DAYS_DEFAULT = 365
 CLIENT_DAYS_MAX = 10 * 365
 CLIENTS_MAX = 4096
 _BACKDATE = datetime.timedelta(days=2)
+log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -143,11 +146,21 @@ class Authority:
     # -- files --------------------------------------------------------------------------------------------------------
 
     def _load(self) -> dict[str, Client]:
+        """A damaged register lets nobody in, and is kept aside; those who need no certificate are served."""
+        path = self._folder / "clients.json"
         try:
-            rows = json.loads((self._folder / "clients.json").read_text(encoding="utf-8"))
+            rows = json.loads(path.read_text(encoding="utf-8"))
+            return {row["fingerprint"]: Client(**row) for row in rows}
         except FileNotFoundError:
             return {}
-        return {row["fingerprint"]: Client(**row) for row in rows}
+        except (ValueError, TypeError, KeyError):
+            kept = path.with_name(f"clients.damaged-{time.time_ns()}")
+            path.replace(kept)
+            sync_folder(self._folder)
+            log.critical(
+                "the register of NBD clients is damaged, nobody is let in by certificate; it is kept as %s", kept
+            )
+            return {}
 
     def _save(self, clients: dict[str, Client]) -> None:
         data = json.dumps([asdict(client) for client in clients.values()], indent=1).encode()

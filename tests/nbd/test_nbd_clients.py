@@ -12,7 +12,7 @@ import pytest
 from nbd_kit import MemoryExport, Running, running
 from tls_kit import Site
 
-from stargate.errors import AlreadyExists, InvalidArgument, NotFound
+from stargate.errors import AlreadyExists, InvalidArgument, NotFound, PeerRefused
 from stargate.nbd import wire
 from stargate.nbd.authority import Authority
 from stargate.nbd.client import NbdClient
@@ -42,6 +42,18 @@ def test_the_register_survives_and_refuses_twice_the_same_name(tmp_path: Path) -
 def test_strange_client_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidArgument):
         Authority(tmp_path, "a").issue(name)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff", b"[{]", b"{}1", b'[{"name": "kvm1"}]', b"[1]", b"1"])
+def test_a_damaged_register_lets_nobody_in_and_stops_no_start(tmp_path: Path, damage: bytes) -> None:
+    issued = Authority(tmp_path, "a").issue("kvm1")
+    (tmp_path / "clients.json").write_bytes(damage)
+    again = Authority(tmp_path, "a")
+    with pytest.raises(PeerRefused):
+        again.admit(ssl.PEM_cert_to_DER_cert(issued.certificate_pem))
+    again.issue("kvm1")
+    (kept,) = tmp_path.glob("clients.damaged-*")
+    assert kept.read_bytes() == damage
 
 
 def test_no_key_of_a_client_is_kept(tmp_path: Path) -> None:
