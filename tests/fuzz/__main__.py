@@ -7,6 +7,7 @@ import argparse
 import secrets
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from stargate.units import MiB
@@ -35,7 +36,7 @@ def main() -> int:
     options = parser.parse_args()
     seed = secrets.randbits(32) if options.seed is None else options.seed
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        report = Attack(Path(folder), seed).run(options.messages, nice=15)
+        report = Attack(Path(folder), seed).run(options.messages, nice=15, say=partial(print, flush=True))
     bad = judged(report)
     for line in bad:
         print(f"VIOLATION {line}")

@@ -10,7 +10,7 @@ import socket
 import ssl
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -23,7 +23,8 @@ from tests.fuzz.peer import Liar
 from tests.support.engine_site import EngineSite
 
 VICTIM_BYTES = 16 * MiB
-PHASE_SECONDS = 1.0
+QUIET_SECONDS, ATTACK_SECONDS = 0.4, 1.0
+SAY_SECONDS = 30.0
 CLOSE_SECONDS = 20.0
 """How long the server may take to finish a connection whose client has said its last word."""
 
@@ -81,7 +82,7 @@ class Attack:
         self._grant = ("", "")
         self._first_bytes: dict[str, int] = {}
 
-    def run(self, messages: int, *, nice: int = 0) -> Report:
+    def run(self, messages: int, *, nice: int = 0, say: Callable[[str], None] = print) -> Report:
         """`nice` for the attack alone: a real attacker burns the cores of another machine."""
         site = self._site
         try:
@@ -92,7 +93,7 @@ class Attack:
             neighbour = Neighbour(site.engine.nbd_socket, self.report.seed)
             os.nice(nice)
             try:
-                self._attack(neighbour, messages)
+                self._attack(neighbour, messages, say)
             finally:
                 self.report.violations += neighbour.stop()
             self._still_works()
@@ -101,19 +102,25 @@ class Attack:
             self._read_logs()
         return self.report
 
-    def _attack(self, neighbour: Neighbour, messages: int) -> None:
+    def _attack(self, neighbour: Neighbour, messages: int, say: Callable[[str], None]) -> None:
         """Phases take turns: making up messages without sending, then sending them."""
-        rng = Random(self.report.seed)
+        rng, said = Random(self.report.seed), time.monotonic()
         idle, sent = self._conversations(rng, ""), self._conversations(self._rng, self._own)
         while self.report.messages < messages and not self.report.violations:
-            for sending, rates in ((False, self.report.quiet), (True, self.report.attacked)):
+            for sending, seconds, rates in (
+                (False, QUIET_SECONDS, self.report.quiet),
+                (True, ATTACK_SECONDS, self.report.attacked),
+            ):
                 start, before = time.monotonic(), neighbour.count
-                while time.monotonic() - start < PHASE_SECONDS and not self.report.violations:
+                while time.monotonic() - start < seconds and not self.report.violations:
                     port, data, count = next(sent if sending else idle)
                     if sending:
                         self._send(port, data, count)
                 rates.append((neighbour.count - before) / (time.monotonic() - start))
                 self._measure()
+            if time.monotonic() - said > SAY_SECONDS:
+                said = time.monotonic()
+                say(f"  {self.report.messages} messages, the neighbour kept {self.report.neighbour_share:.0%}")
 
     def _conversations(self, rng: Random, own: str) -> Iterator[tuple[str, bytes, int]]:
         """Both ports in turn. Without an `own` site id they are only made up: no session is granted for them."""
