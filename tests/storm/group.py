@@ -81,9 +81,9 @@ class Group:
         self.site.engine.wait_rooted(self.order_snapshot())
 
     def order_delete(self) -> None:
-        while len(self._known_points()) < 3:
+        while len(known := [point for point in self._known_points() if point != self.sending]) < 3:
             self.order_snapshot()
-        snapshot = self.rng.choice(self._known_points())
+        snapshot = self.rng.choice(known)
         self.points[snapshot].deleting = True
         self.site.engine.snapshot_delete(snapshot)
         del self.points[snapshot]
@@ -186,10 +186,15 @@ class Group:
         site = self.pair.there
         there = {s["snapshot"] for s in site.engine.snapshots()}
         assert set(self.sent) <= there, f"gone from the other site: {sorted(set(self.sent) - there)}"
+        unknown = there - set(self.sent) - {self.sending}
+        assert not unknown, f"deleted snapshots are back on the other site: {sorted(unknown)}"
         for snapshot in sorted(there):
             found = [digest(site, f"snapshot:{snapshot}:{disk}") for disk in self.disks]
             expected = self.sent.get(snapshot) or self.points[snapshot].digests
             assert found == expected, f"snapshot {snapshot} differs on the other site"
+            self.sent[snapshot] = found
+        if self.sending in there:
+            self.sending = None  # it got there, although its order was cut off
 
     def _tidy(self) -> None:
         """Bound what the next check has to read. Orders cut off here are settled by that check."""
