@@ -34,6 +34,7 @@ from stargate.store.healing import sources
 from stargate.store.hub import CatalogHub
 from stargate.store.orders import StoreOrders
 from stargate.store.outgoing import Outgoing, PeerPort
+from stargate.store.rest import Rest
 from stargate.store.space import Space
 from stargate.store.sweep import Sweeper
 from stargate.store.worker import HOT_LIMIT_BYTES, Worker
@@ -77,7 +78,7 @@ class StoreProcess:
         grants = CatalogGrants(self._hub, clock, lambda: extents.epoch)
         grants.deleting = PendingDeletions(disk, self._hub, self._worker.drain_to)
         read_table = partial(read_batch_table, disk, "hot")
-        sweeper = Sweeper(self._hub, extents, grants, read_table, clock, _in_a_thread)
+        sweeper = Sweeper(self._hub, extents, grants, read_table, clock, _in_a_thread, self._sweep_rest())
         accounts = Accounts(self._hub, extents, read_table, clock, sweeper.lock)
         self._worker.space = grants.space = self._space
         self._curator = Curator(
@@ -95,6 +96,11 @@ class StoreProcess:
         )
         self._control = ControlServer(str(self._run_dir / "store.sock"), orders)
         self._internal = self._listen(str(self._run_dir / "internal.sock"))
+
+    def _sweep_rest(self) -> Rest:
+        """A sweep rests while guests fill the log, unless its space is what they wait for."""
+        worker, space = self._worker, self._space
+        return Rest(lambda: worker.log_fill, lambda: space.level() >= Level.SCARCE, worker.doze)
 
     @staticmethod
     def _listen(path: str) -> socket.socket:

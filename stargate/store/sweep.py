@@ -48,8 +48,12 @@ class Sweeper:
         read_table: Callable[[BatchRef], HotTable],
         clock: Clock,
         spawn: Callable[[Callable[[], None]], None] = at_once,
+        rest: Callable[[], None] = lambda: None,
     ) -> None:
-        """`spawn` runs the return of space when the front has let go of it: elsewhere than where it says so."""
+        """`spawn` runs the return of space when the front has let go of it: elsewhere than where it says so. `rest` is
+        called between the steps of a sweep.
+        """
+        self._rest = rest
         self._hub = hub
         self._read_table = read_table
         self._extents = extents
@@ -77,6 +81,7 @@ class Sweeper:
             for batch in self._extents.sweep_steps(named, epoch):
                 count += len(batch)
                 freed_bytes += sum(item.length for item in batch)
+                self._rest()
             self._owed = self._hub.commit({"op": "sweep", "sweep": epoch})
             self.swept_at = self._clock.now()
         self._hub.after_ack(self._owed, lambda: self._spawn(self.give_back))

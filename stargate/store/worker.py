@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -28,6 +27,7 @@ from stargate.store.drain import Drainer, collect
 from stargate.store.fold import Folder, content_of
 from stargate.store.hub import CatalogHub
 from stargate.store.logdamage import LogWatch, before_damage
+from stargate.store.rest import Rest
 from stargate.store.space import Space
 from stargate.units import GiB
 
@@ -40,10 +40,6 @@ CHUNK_REFS_MAX = 1 << 18
 """Whole chunks of open epochs (16 GiB): the front keeps some 200 bytes of memory for each until a fold."""
 
 RETRY_SECONDS = 2.0
-
-PRESSED_FROM = 0.45
-"""Fill of the log from which folds leave the interpreter to the drain."""
-REST_SECONDS_MAX = 0.25
 
 
 class Worker:
@@ -77,7 +73,7 @@ class Worker:
         self._seal_asked_at = -1
         self._refs = 0  # whole chunks drained since the last seal
         self.log_watch = LogWatch(hub)
-        self._stepped_at = 0.0
+        self._rest = Rest(lambda: self.log_fill, lambda: self.hot_bytes >= self._hot_limit_bytes, self.doze)
         self.last_error = ""
         self.space: Space | None = None
         """Says when there is room for bulk work; None: always."""
@@ -351,7 +347,7 @@ class Worker:
         epoch = chain[-1]
         parent = self._hub.state.epochs.get(chain[0].parent or "")
         parent_root = bytes.fromhex(parent.root) if parent is not None and parent.root is not None else None
-        self._stepped_at = time.monotonic()
+        self._rest.begin()
         content = content_of(chain, lambda ref: read_batch_table(self._disk, "hot", ref))
         with self._extents.hold():
             root = Folder(self._extents, self._hot_reader, self._yield).fold(epoch, content, parent_root)
@@ -361,14 +357,17 @@ class Worker:
 
     def _yield(self) -> None:
         """Between steps of a fold: the drain and the guests come first."""
-        now = time.monotonic()
-        rest = fold_rest(self.log_bytes / self._cap_bytes, now - self._stepped_at)
-        if rest and self.hot_bytes < self._hot_limit_bytes:
-            with self._wake:
-                self._wake.wait_for(lambda: self._stopping, rest)
-        else:
-            time.sleep(0)
-        self._stepped_at = time.monotonic()
+        self._rest()
+
+    @property
+    def log_fill(self) -> float:
+        """Used part of the log."""
+        return self.log_bytes / self._cap_bytes
+
+    def doze(self, seconds: float) -> None:
+        """Or until this worker stops."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._stopping, seconds)
 
     def _drop_epochs(self) -> None:
         """Under the hub's lock: forget epochs that nobody reads through, then regions without live batches."""
@@ -384,14 +383,6 @@ class Worker:
             live = {ref.region for e in self._hub.state.epochs.values() for ref in e.batches}
             if region not in live:
                 self._hot.free(region)
-
-
-def fold_rest(fill: float, step_seconds: float) -> float:
-    """Seconds after a step of a fold while guests fill the log: the drain shares the interpreter with it. Grows with
-    the fill, up to four steps' length, and ends: a fold that stood still would fill the hot tier instead.
-    """
-    pressed = min(1.0, max(0.0, (fill - PRESSED_FROM) / (1.0 - PRESSED_FROM)))
-    return min(REST_SECONDS_MAX, 4.0 * pressed * step_seconds)
 
 
 def _nobody(digests: Iterable[bytes]) -> None:

@@ -114,6 +114,7 @@ def test_when_another_program_takes_the_last_byte_a_snapshot_can_still_be_delete
     before = blocks(site)
     assert before > 32 * MiB
     wait_for(lambda: reserved(site), "the reserve")
+    wait_for(lambda: (site.engine.what_if([old])["freed_bytes"] or 0) >= 32 * MiB, "a scan after both snapshots")
     hog = Hog(site)
     hog.take()
     taken: dict[int, bytes] = {}

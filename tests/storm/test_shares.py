@@ -18,7 +18,7 @@ import pytest
 from stargate import priority
 from stargate.front.balance import EVEN_FROM, LOW_FROM, Balance, is_starved, share_for
 from stargate.priority import Base, Progress, Share
-from stargate.store.worker import REST_SECONDS_MAX, fold_rest
+from stargate.store.rest import REST_SECONDS_MAX, Rest, rest_seconds
 from stargate.units import MiB
 from tests.support.engine_site import EngineSite, wait_for
 
@@ -172,9 +172,21 @@ def test_it_knows_who_starves() -> None:
     assert not is_starved(Progress(0, 0), Progress(0, second // 10))  # it hardly wanted anything
 
 
-def test_it_rests_longer_between_steps_of_a_fold_the_fuller_the_log_is() -> None:
-    rests = [fold_rest(fill / 10, 0.01) for fill in range(12)]
+def test_it_rests_longer_between_steps_of_bulk_work_the_fuller_the_log_is() -> None:
+    rests = [rest_seconds(fill / 10, 0.01) for fill in range(12)]
     assert rests[4] == 0.0 < rests[5]
     assert rests == sorted(rests)
     assert rests[-1] == pytest.approx(0.04)
-    assert fold_rest(1.0, 10.0) == REST_SECONDS_MAX
+    assert rest_seconds(1.0, 10.0) == REST_SECONDS_MAX
+
+
+def test_it_does_not_rest_when_what_it_makes_room_for_waits() -> None:
+    waits: list[float] = []
+    urgent = [False]
+    rest = Rest(lambda: 0.9, lambda: urgent[0], waits.append)
+    rest.begin()
+    rest()
+    assert len(waits) == 1
+    urgent[0] = True
+    rest()
+    assert len(waits) == 1
