@@ -8,7 +8,7 @@ one connection may do in a turn is bounded in `stage`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stargate.nbd.connection import Connection
 
@@ -22,6 +22,16 @@ class Turns:
 
     def __init__(self) -> None:
         self._turn = 0
+
+    def share(
+        self, events: list[tuple[int, int]], ready: list[Connection], connections: Mapping[int, Connection]
+    ) -> tuple[list[tuple[int, int]], list[Connection]]:
+        """What is dealt with now; the rest is still readable, or ready, in the next turn. Events (fd, mask) of no
+        connection always are."""
+        known = {fd: conn for fd, _ in events if (conn := connections.get(fd)) is not None}
+        picked = self.pick([*ready, *known.values()]) if ready or known else set()
+        now = [(fd, event) for fd, event in events if fd not in known or known[fd] in picked]
+        return now, [conn for conn in ready if conn in picked]
 
     def pick(self, candidates: Sequence[Connection]) -> set[Connection]:
         """Who is served now; the others are still there next time. Clients in negotiation count as one export."""

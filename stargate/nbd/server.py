@@ -26,6 +26,7 @@ from stargate.nbd.door import Door
 from stargate.nbd.durability import OK, DurabilityQueue
 from stargate.nbd.exports import HOLD, CommitLater, ConnInfo, Exports
 from stargate.nbd.fair import SHARE, Turns
+from stargate.nbd.farewells import Farewells
 from stargate.nbd.poll import LoopTurns, SpinningPoll
 from stargate.nbd.stage import stage
 from stargate.nbd.tls import TlsPolicy
@@ -69,7 +70,7 @@ class NbdServer:
         self._paced: dict[int, Connection] = {}
         self._leaving: dict[int, Connection] = {}
         self._durability = DurabilityQueue(exports)
-        self._farewells: list[tuple[set[Connection], int, Future[int]]] = []
+        self._farewells = Farewells()
         self._calls: deque[Callable[[], object]] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = False
@@ -97,7 +98,7 @@ class NbdServer:
         From when this runs in the loop thread nothing more of theirs is staged. `after_flush`: replies in flight, also
         those that wait for durability, are sent first (for at most 5 s). The future gives how many were closed.
         """
-        picked = which if callable(which) else _named(which)
+        picked = which if callable(which) else lambda info: info.export_name == which
         future: Future[int] = Future()
         if threading.get_ident() == self._thread and not self._serving:
             self._disconnect(picked, after_flush, future)
@@ -137,7 +138,7 @@ class NbdServer:
         if self._door.has_timers:
             self._door.new_turn()
         if len(events) + len(ready) > SHARE:
-            events, ready = self._fair(events, ready)
+            events, ready = self._turns.share(events, ready, self._connections)
         for fd, event in events:
             conn = self._connections.get(fd)
             if conn is None:
@@ -156,15 +157,6 @@ class NbdServer:
             self._on_other(fd)
         if self._paced or self._leaving or self._door.has_timers:
             self._on_time()
-
-    def _fair(
-        self, events: list[tuple[int, int]], ready: list[Connection]
-    ) -> tuple[list[tuple[int, int]], list[Connection]]:
-        """What is dealt with now; the rest is still readable, or ready, in the next turn."""
-        known = {fd: conn for fd, _ in events if (conn := self._connections.get(fd)) is not None}
-        picked = self._turns.pick([*ready, *known.values()]) if ready or known else set()
-        now = [(fd, event) for fd, event in events if fd not in known or known[fd] in picked]
-        return now, [conn for conn in ready if conn in picked]
 
     def _refill(self, conn: Connection) -> None:
         """TLS may hold what no event will tell of."""
@@ -345,19 +337,14 @@ class NbdServer:
 
     def _disconnect(self, picked: Callable[[ConnInfo], bool], after_flush: bool, future: Future[int]) -> None:
         leaving = {conn for conn in self._connections.values() if conn.info is not None and picked(conn.info)}
-        count = len(leaving)
-        for conn in list(leaving):
+        for conn in leaving:
             conn.closing, conn.more = True, False
             conn.broken = conn.broken or not after_flush
             conn.deadline = self._clock.monotonic() + CLOSE_SECONDS
             self._leaving[conn.fd] = conn
             self._ready.pop(conn.fd, None)
             self._settle(conn)
-        waiting = {conn for conn in leaving if conn.fd >= 0}
-        if waiting:
-            self._farewells.append((waiting, count, future))
-        else:
-            future.set_result(count)
+        self._farewells.add(leaving, future)
 
     def _close(self, conn: Connection) -> None:
         fd, conn.fd = conn.fd, -1
@@ -374,11 +361,7 @@ class NbdServer:
                 self._exports.closed(conn.info)
             except Exception:
                 log.exception("closing NBD connection %d", conn.info.number)
-        for farewell in list(self._farewells):
-            farewell[0].discard(conn)
-            if not farewell[0]:
-                self._farewells.remove(farewell)
-                farewell[2].set_result(farewell[1])
+        self._farewells.closed(conn)
 
     def _on_time(self) -> None:
         now = self._clock.monotonic()
@@ -414,7 +397,3 @@ class NbdServer:
             self._close(conn)
         self._run_calls()
         self._poll.close()
-
-
-def _named(name: str) -> Callable[[ConnInfo], bool]:
-    return lambda info: info.export_name == name

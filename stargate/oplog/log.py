@@ -34,7 +34,6 @@ from stargate.oplog.format import (
     LogMark,
     SegmentHeader,
     Superblock,
-    damaged,
     first_mark,
     pack_footer,
     pack_segment,
@@ -189,9 +188,7 @@ class OpLog:
     @property
     def recovered(self) -> Iterator[LogBatch]:
         """The batches found at open, oldest first; read again from disk on each use, for a full log's would be many."""
-        return self._batches(
-            Cursor(self.info, self._segments.get, self._start, verify_above=None), self._recovered_end.position
-        )
+        return Cursor(self.info, self._segments.get, self._start, verify_above=None).until(self._recovered_end.position)
 
     def replayed(self) -> Iterator[LogBatch | Run]:
         """The same once, for the start: what `open` kept of long runs, and the rest read again. Frees what was kept."""
@@ -202,17 +199,7 @@ class OpLog:
                 continue
             cursor = Cursor(self.info, self._segments.get, part.start, verify_above=None)
             cursor.incarnation = part.incarnation
-            yield from self._batches(cursor, part.end)
-
-    @staticmethod
-    def _batches(cursor: Cursor, end: int) -> Iterator[LogBatch]:
-        while cursor.mark.position < end:
-            batch = cursor.next()
-            if batch is None and cursor.mark.position < end:
-                raise damaged(cursor.mark.position, "a batch that was read at start is unreadable now")
-            if batch is None or batch.end > end:
-                return  # only the step into a fresh segment lay between
-            yield batch
+            yield from cursor.until(part.end)
 
     def _check(self) -> None:
         if self._frozen is not None:

@@ -112,6 +112,16 @@ class Cursor:
                 return batch
         return None
 
+    def until(self, end: int) -> Iterator[LogBatch]:
+        """All batches up to `end`, which were read before. Raises LogDamaged when they cannot be read now."""
+        while self.mark.position < end:
+            batch = self.next()
+            if batch is None and self.mark.position < end:
+                raise damaged(self.mark.position, "a batch that was read at start is unreadable now")
+            if batch is None or batch.end > end:
+                return  # only the step into a fresh segment lay between
+            yield batch
+
     def _batch(self, file: File, offset: int) -> LogBatch | None:
         found = read_batch(self._info, file, self.index, offset, verify=False)
         if found is None:

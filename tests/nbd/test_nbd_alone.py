@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A flush of the only client may be waited for in the loop itself; with another client there it never is."""
+"""One client alone and two at once: a flush of the only client may be waited for in the loop itself."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from nbd_kit import MemoryExport, MemoryExports, running_with, until
+from nbd_kit import MemoryExport, MemoryExports, running, running_with, until
 
 from stargate.errors import LogFrozen
 from stargate.nbd.client import NbdClient
@@ -69,3 +69,16 @@ def test_a_flush_that_fails_in_the_loop_is_an_error_and_so_is_every_later_one(tm
         for _ in range(2):
             with pytest.raises(NbdRequestFailed):
                 client.flush()
+
+
+def test_several_exports_share_one_server(tmp_path: Path) -> None:
+    disks = [MemoryExport(name, MiB) for name in ("a", "b")]
+    with (
+        running(str(tmp_path / "nbd.sock"), *disks) as served,
+        NbdClient.unix(served.path, "a") as one,
+        NbdClient.unix(served.path, "b") as two,
+    ):
+        one.write(0, b"one")
+        two.write(0, b"two")
+        assert one.read(0, 3) == b"one"
+    assert disks[1].content[:3] == b"two"

@@ -393,16 +393,3 @@ def test_stop_answers_what_is_in_flight(disk: MemoryExport, tmp_path: Path) -> N
         served.thread.join(10)
         assert not served.thread.is_alive()
         client.abandon()
-
-
-def test_several_exports_share_one_server(tmp_path: Path) -> None:
-    disks = [MemoryExport(name, MiB) for name in ("a", "b")]
-    with (
-        running(str(tmp_path / "nbd.sock"), *disks) as served,
-        NbdClient.unix(served.path, "a") as one,
-        NbdClient.unix(served.path, "b") as two,
-    ):
-        one.write(0, b"one")
-        two.write(0, b"two")
-        assert one.read(0, 3) == b"one"
-    assert disks[1].content[:3] == b"two"
