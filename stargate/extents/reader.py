@@ -20,7 +20,7 @@ from stargate.fs.disk import Disk
 from stargate.units import BLOCK_BYTES, MiB
 
 OPENED_MAX = 65536
-"""Verified headers kept (some 400 bytes each)."""
+"""Verified headers kept (some 500 bytes each)."""
 
 DECOMPRESSED_MAX_BYTES = 16 * MiB
 NODES_MAX_BYTES = 64 * MiB

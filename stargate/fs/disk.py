@@ -34,6 +34,10 @@ class File(Protocol):
 
     def preadv(self, buffers: Sequence[bytearray | memoryview], offset: int) -> int: ...
 
+    def warm(self, offset: int, length: int) -> None:
+        """Have the kernel's cache hold these bytes, as far as the file has them."""
+        ...
+
     def pwritev(self, buffers: Sequence[Buffer], offset: int) -> int: ...
 
     def fdatasync(self) -> None: ...
@@ -100,6 +104,16 @@ class OsFile:
 
     def preadv(self, buffers: Sequence[bytearray | memoryview], offset: int) -> int:
         return os.preadv(self._fd, buffers, offset)
+
+    def warm(self, offset: int, length: int) -> None:
+        """Sent to where nothing is kept: read, but not copied, which is a tenth of the work."""
+        sink = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            end = offset + length
+            while offset < end and (sent := os.sendfile(sink, self._fd, offset, end - offset)):
+                offset += sent
+        finally:
+            os.close(sink)
 
     def pwritev(self, buffers: Sequence[Buffer], offset: int) -> int:
         total = sum(map(len, buffers))

@@ -307,6 +307,10 @@ class MemFile:
                 offset += len(part)
             return offset - start
 
+    def warm(self, offset: int, length: int) -> None:
+        with self._disk._guard:
+            self._enter("warm", offset, length)
+
     def pwritev(self, buffers: Sequence[Buffer], offset: int) -> int:
         data = b"".join(buffers)
         with self._disk._guard:

@@ -135,7 +135,6 @@ class SlotPool:
         self._path = path
         self._segment_bytes = segment_bytes
         self._guard = Lock()
-        self._scrap = bytearray(MiB)
         self._ready: Slot | None = None
         self._numbers = {slot.number for slot in slots}
         self._free: deque[Slot] = deque()
@@ -174,8 +173,7 @@ class SlotPool:
                 return
             if self._free:
                 slot = self._free.popleft()
-                for offset in range(0, self._segment_bytes, MiB):
-                    slot.file.preadv([self._scrap], offset)
+                slot.file.warm(0, self._segment_bytes)
                 self._ready = slot
             else:
                 self._ready = self._make()

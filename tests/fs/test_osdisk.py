@@ -48,3 +48,17 @@ def test_a_folder_is_durable_when_mkdir_returns_with_all_that_was_made_above_it(
     synced.clear()
     disk.mkdir("a")  # a process that was killed between the two calls may have made it
     assert synced == [disk.root.stat().st_ino]
+
+
+def test_what_was_warmed_is_read_without_the_device(tmp_path: Path) -> None:
+    size = 3 * 1024 * 1024 + 77
+    file = OsDisk(tmp_path).open("f", create=True)
+    data = os.urandom(size)
+    file.pwritev([data], 0)
+    file.fdatasync()
+    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    file.warm(0, 2 * size)  # ends with the file
+    found = bytearray(size)
+    assert os.preadv(file.fileno(), [found], 0, os.RWF_NOWAIT) == size
+    assert found == data
+    file.close()

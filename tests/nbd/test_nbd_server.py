@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,6 @@ from nbd_kit import MemoryExport, Running, running, until
 from stargate.errors import AlreadyExists, DamagedData, ExportDown, LogFull
 from stargate.nbd import wire
 from stargate.nbd.client import NbdClient
-from stargate.nbd.exports import Buffer
 from stargate.nbd.link import NbdDisconnected, NbdRefused, NbdRequestFailed
 from stargate.nbd.server import NbdServer
 from stargate.units import KiB, MiB
@@ -209,36 +208,6 @@ def test_reads_in_flight_beyond_the_backlog_all_arrive(served: Running, disk: Me
         cookies = [client.submit_read(at * 131072, MiB) for at in range(400)]
         for at, cookie in enumerate(cookies):
             assert client.wait(cookie) == disk.content[at * 131072 : at * 131072 + MiB]
-
-
-class Slow(MemoryExport):
-    """Its last block can be read once somebody says so."""
-
-    def __init__(self) -> None:
-        super().__init__("disk", 128 * KiB)
-        self.may_go_on = threading.Event()
-        self.waited = False
-
-    def read(self, offset: int, length: int) -> Sequence[Buffer]:
-        if offset + length == self.size_bytes:
-            self.waited = self.may_go_on.wait(10)
-        return super().read(offset, length)
-
-
-def test_what_was_read_is_sent_while_the_batch_goes_on(tmp_path: Path) -> None:
-    disk = Slow()
-    disk.content[:] = random.Random(5).randbytes(128 * KiB)
-    gate = threading.Event()
-    with running(str(tmp_path / "nbd.sock"), disk) as served, local(served) as client:
-        served.server.call_soon(lambda: gate.wait(10))  # so that all of it is one batch
-        cookies = [client.submit_read(at * 8 * KiB, 8 * KiB) for at in range(16)]
-        gate.set()
-        for at, cookie in enumerate(cookies[:12]):
-            assert client.wait(cookie) == disk.content[at * 8 * KiB : (at + 1) * 8 * KiB]
-        disk.may_go_on.set()
-        for cookie in cookies[12:]:
-            client.wait(cookie)
-    assert disk.waited
 
 
 def test_images_go_in_and_out(served: Running, disk: MemoryExport, tmp_path: Path) -> None:
