@@ -118,8 +118,10 @@ class Conversation:
         return True
 
     def _reads_on(self) -> bool:
+        """Only a granted session is worth the memory."""
         return (
-            sum(asked.size_bytes for asked in self._asked) < self._ahead_bytes
+            self._grant is not None
+            and sum(asked.size_bytes for asked in self._asked) < self._ahead_bytes
             and self._clock.monotonic() - self._said_at < AHEAD_SECONDS
             and self._link.has_more()
         )
