@@ -270,6 +270,14 @@ class ExtentStore(ExtentReader):
         """Whether a put since the last flush relies on it. Call with `lock` held."""
         return digest in self._touched or digest in self._pending
 
+    def located(self, digest: bytes) -> Location | None:
+        """Where it lies, flushed or not. Call with `lock` held."""
+        return self._pending.get(digest) or self.index.get(digest)
+
+    def waiting(self) -> list[Location]:
+        """Places of what was put and not flushed. Call with `lock` held."""
+        return list(self._pending.values())
+
     def stats(self) -> StoreStats:
         size = sum(self.files.file(egroup).size() for egroup in self.files.numbers())
         freed = sum(item.length for item in self.index.freed())

@@ -9,12 +9,16 @@ does all that lies below it.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from stargate.errors import DamagedData
 from stargate.extents import format as ef
 from stargate.extents import nodes
+from stargate.extents.egroups import HEAD_BYTES
 from stargate.extents.index import Change, Freed, Index, Location
 from stargate.fs.disk import NO_SPACE
 
@@ -22,12 +26,15 @@ if TYPE_CHECKING:
     from stargate.extents.reader import ExtentReader
     from stargate.extents.store import ExtentStore
 
+log = logging.getLogger(__name__)
+
 PART_EXTENTS = 1 << 20
 """Extents looked at together: bounds the memory of a sweep or scan to some 100 MiB."""
 
 CHUNK_RANK, ROOT_RANK = 0, 256
 _BATCH = 1024
 _HOLES = 256
+_HEADER_MAX = ef.HEADER_BYTES + ef.table_bytes(ef.CHUNK_BYTES_MAX)
 _BEYOND = b"\xff" * (ef.HASH_BYTES + 1)
 
 
@@ -143,13 +150,64 @@ def give_back(store: ExtentStore, freed: Sequence[Freed] | None) -> int:
 
 
 def _give_back(store: ExtentStore, batch: Sequence[Freed]) -> int:
-    done = sum(item.length for item in batch)
+    dead = unused(store, batch)
+    if len(dead) < len(batch):
+        log.error("the index owes %d ranges that lie over what is in use; they stay", len(batch) - len(dead))
+    done = sum(item.length for item in dead)
     with store.lock:  # nobody appends meanwhile: the pages at the ends of a range are looked at before they go
-        for item in batch:
+        for item in dead:
             _make_hole(store, item)
         total = store.returned_bytes() + done
         store.commit_index(Change(returned=batch, meta=(("returned_bytes", total.to_bytes(8, "little")),)))
     return done
+
+
+def unused(store: ExtentStore, batch: Sequence[Freed]) -> list[Freed]:
+    """Those under which nothing lies that is in use: a rotten table of freed ranges must cost no byte.
+
+    Most begin with the header of one extent of just their length that the index has elsewhere or not at all. Where that
+    is damaged, or a hole already (the power went between hole and transaction), one walk over the index decides.
+    """
+    proven = [item for item in batch if _is_dead_extent(store, item)]
+    doubtful = sorted(set(batch).difference(proven))
+    inside = [item for item in doubtful if _lies_in_file(store, item)]
+    return sorted([*proven, *set(inside).difference(_in_use(store, inside))])
+
+
+def _is_dead_extent(store: ExtentStore, item: Freed) -> bool:
+    try:
+        data = store.files.file(item.egroup).pread(_HEADER_MAX, item.offset)
+        header = ef.parse_header(data, store.store_id, item.egroup, item.offset)
+    except (DamagedData, OSError):
+        return False
+    with store.lock:
+        live = store.located(header.digest)
+    return ef.extent_bytes(header.stored_bytes) == item.length and (live is None or live[:2] != item[:2])
+
+
+def _lies_in_file(store: ExtentStore, item: Freed) -> bool:
+    try:
+        size = store.files.file(item.egroup).size()
+    except DamagedData:
+        return False
+    return item.offset >= HEAD_BYTES and 0 < item.length <= size - item.offset
+
+
+def _in_use(store: ExtentStore, ranges: Sequence[Freed]) -> set[Freed]:
+    """Which of `ranges` an extent that the index shows, or that waits for its flush, overlaps."""
+    if not ranges:
+        return set()
+    by_egroup: dict[int, list[Freed]] = {}
+    for item in ranges:
+        by_egroup.setdefault(item.egroup, []).append(item)
+    with store.lock:
+        waiting = store.waiting()
+    found: set[Freed] = set()
+    for at in chain(waiting, (location for _, location in store.index.items())):
+        end = at.offset + ef.extent_bytes(at.stored_bytes)
+        near = by_egroup.get(at.egroup, ())
+        found.update(item for item in near if item.offset < end and at.offset < item.offset + item.length)
+    return found
 
 
 def _make_hole(store: ExtentStore, item: Freed) -> None:
