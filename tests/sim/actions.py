@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.sim import oracle
+from tests.sim import mending, oracle
 from tests.sim.guests import Guests
 from tests.sim.site import SimSite
 from tests.sim.world import EXCUSED, Transfer, World, other
@@ -49,6 +49,10 @@ def fold(world: World, site: SimSite) -> None:
 def sweep(world: World, site: SimSite) -> None:
     if site.store is not None:
         site.task("sweep", site.store.sweeper.sweep)
+
+
+def scrub(world: World, site: SimSite) -> None:
+    site.task("scrub", lambda: mending.work(site, sound=not world.rotten))
 
 
 def checkpoint(world: World, site: SimSite) -> None:
@@ -163,6 +167,7 @@ ACTIONS = (
     Action("fold", 8, fold),
     Action("sweep", 3, sweep),
     Action("checkpoint", 0.5, checkpoint),
+    Action("scrub", 3, scrub),
     Action("deliver", 14, deliver),
     Action("pump", 14, pump),
     Action("tasks", 40, tasks),

@@ -6,7 +6,9 @@ from __future__ import annotations
 import errno
 from typing import Literal
 
-from stargate.extents.index import MemoryIndex
+from stargate.extents.egroups import path_of
+from stargate.extents.format import extent_bytes
+from stargate.extents.index import Change, MemoryIndex
 from stargate.memtransport import Fault, Spoil
 from stargate.units import BLOCK_BYTES
 from tests.sim.actions import Action
@@ -146,9 +148,11 @@ def flipped_bit(world: World, site: SimSite) -> None:
 
 def zeroed_range(world: World, site: SimSite) -> None:
     found = _some_file(world, site)
-    if found is None:
-        return
-    path, size = found
+    if found is not None:
+        _zero(world, site, *found)
+
+
+def _zero(world: World, site: SimSite, path: str, size: int) -> None:
     start = world.rng.randrange(size)
     node = site.disk._node(path)
     length = world.rng.choice([1, 512, BLOCK_BYTES, 10 * BLOCK_BYTES])
@@ -160,4 +164,54 @@ def zeroed_range(world: World, site: SimSite) -> None:
 ROT = (
     Action("flipped_bit", 1.5, flipped_bit),
     Action("zeroed_range", 1, zeroed_range),
+)
+
+
+# -- rot that never touches log or catalog: no site may be lost to it, and what the other one has must come back -------
+
+
+def rotten_store(world: World, site: SimSite) -> None:
+    """A bit or a range of an extent group or of the hot tier."""
+    files = sorted(site.disk.snapshot().items())
+    found = [(path, len(data)) for path, data in files if data and path.startswith(("egroups/", "hot/"))]
+    if not found:
+        return
+    path, size = world.rng.choice(found)
+    if world.rng.random() < 0.3:
+        _zero(world, site, path, size)
+    else:
+        site.disk.flip(path, world.rng.randrange(size), 1 << world.rng.randrange(8))
+
+
+def rotten_extent(world: World, site: SimSite) -> None:
+    """A bit of something that the index names."""
+    entries = sorted(site.index.items())
+    if entries:
+        _, at = world.rng.choice(entries)
+        where = at.offset + world.rng.randrange(extent_bytes(at.stored_bytes))
+        if site.disk.exists(path_of(at.egroup)) and where < len(site.disk._node(path_of(at.egroup)).data):
+            site.disk.flip(path_of(at.egroup), where, 1 << world.rng.randrange(8))
+
+
+def rotten_index(world: World, site: SimSite) -> None:
+    """An entry vanishes, or says where something else lies."""
+    entries = sorted(site.index.items())
+    if entries:
+        digest, _ = world.rng.choice(entries)
+        if world.rng.random() < 0.5:
+            site.index.commit(Change(deletes=[digest]))
+        else:
+            site.index.commit(Change(puts=[(digest, world.rng.choice(entries)[1])]))
+
+
+def lying_peer(world: World, site: SimSite) -> None:
+    """A site that is asked for copies gives other bytes than it says."""
+    site.lies = world.rng.randint(1, 3)
+
+
+MENDABLE = (
+    Action("rotten_store", 1.5, rotten_store),
+    Action("rotten_extent", 3, rotten_extent),
+    Action("rotten_index", 1, rotten_index),
+    Action("lying_peer", 1, lying_peer),
 )

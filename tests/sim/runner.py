@@ -4,22 +4,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 from stargate.errors import StargateError
-from tests.sim import oracle
+from tests.sim import mending, oracle
 from tests.sim.actions import ACTIONS, Action, begin
-from tests.sim.faults import FAULTS, ROT
+from tests.sim.faults import FAULTS, MENDABLE, ROT
 from tests.sim.guests import Violation
 from tests.sim.site import SimSite
 from tests.sim.world import Transfer, World, seeded
 
 STEPS = 150
 ROTTEN_EVERY = 5
-"""Every so many seeds bytes on disk change by themselves."""
+"""Every so many seeds bytes on disk change by themselves; of others as many, those that a peer may still have."""
 
 REST_TURNS = 400
 
@@ -39,7 +40,7 @@ def run(seed: int, *, steps: int = STEPS, watch: Callable[[str], object] = str) 
     """Never raises for what the engine does. `watch` is given what happens, in words."""
     logging.disable(logging.CRITICAL)
     with seeded(seed):
-        world = World(seed, rotten=seed % ROTTEN_EVERY == ROTTEN_EVERY - 1)
+        world = World(seed, rotten=seed % ROTTEN_EVERY == ROTTEN_EVERY - 1, mendable=seed % ROTTEN_EVERY == 1)
         world.trace.watch = watch
         error = ""
         try:
@@ -55,10 +56,12 @@ def run(seed: int, *, steps: int = STEPS, watch: Callable[[str], object] = str) 
 
 
 def story(world: World, steps: int) -> None:
-    rows, weights = favour(world.rng, rotten=world.rotten)
-    faults = {row.name for row in (*FAULTS, *ROT)}
+    rows, weights = favour(world.rng, MENDABLE if world.mendable else ROT if world.rotten else ())
+    faults = {row.name for row in (*FAULTS, *ROT, *MENDABLE)}
     for site in world.sites:
         world.act("create", site, ACTIONS[2].body)
+    if world.mendable:
+        _share(world)
     for row in world.rng.choices(rows, weights, k=steps):
         site = world.rng.choice(world.sites)
         if site.lost:
@@ -68,12 +71,12 @@ def story(world: World, steps: int) -> None:
     rest(world)
 
 
-def favour(rng: Random, *, rotten: bool) -> tuple[list[Action], list[float]]:
+def favour(rng: Random, rot: Sequence[Action]) -> tuple[list[Action], list[float]]:
     """Each seed prefers some actions, and meets some faults only: rare things meet when others do not come between."""
     rows = [*ACTIONS]
     weights = [row.weight * rng.choice((0.3, 1, 1, 3)) for row in rows]
     level = rng.choice((0.3, 1, 2))
-    for row in (*FAULTS, *(ROT if rotten else ())):
+    for row in (*FAULTS, *rot):
         if rng.random() < 0.5:
             rows.append(row)
             weights.append(row.weight * level)
@@ -91,6 +94,8 @@ def rest(world: World) -> None:
             world.restart(site, front=True, store=True)
     world.network._spoils.clear()
     world.network.mangle_next = None
+    for site in world.sites:
+        site.lies = 0
     settle(world)
     for site in world.sites:
         if not site.lost:
@@ -98,6 +103,8 @@ def rest(world: World) -> None:
     if not world.rotten:
         _send_all(world)
         _sweep_all(world)
+    elif world.mendable:
+        _mend_all(world)
     for site in world.sites:
         if not site.lost:
             site.guests.flush() if not world.rotten else None
@@ -129,13 +136,21 @@ def world_turn(world: World, site: SimSite) -> bool:
         site.settle()
     if site.front is None or site.store is None or site.restarts:
         return False
-    if not world.rotten and not site.busy("drain") and _undrained(site):
+    works = not world.rotten or world.mendable
+    if works and not site.busy("drain") and _undrained(site):
         site.task("drain", site.drain)
         busy = True
-    if next(site.store.hub.state.foldable(), None) is not None and not site.busy("fold") and not world.rotten:
+    if works and _foldable(site) and not site.busy("fold"):
         site.task("fold", site.fold)
         busy = True
     return busy or site.store.hub.state.n != before
+
+
+def _foldable(site: SimSite) -> bool:
+    """Whether an epoch can be folded; damage may keep some from it."""
+    assert site.store is not None
+    poisoned = site.store.worker.poisoned()
+    return any(epoch.epoch not in poisoned for epoch in site.store.hub.state.foldable())
 
 
 def _undrained(site: SimSite) -> bool:
@@ -163,6 +178,45 @@ def _send_all(world: World) -> None:
         assert site.front is not None
         if missing := site.must - site.front.engine.state.snapshots.keys() - site.guests.model.gone:
             raise Violation(f"{site.address} does not show {sorted(missing)}")
+
+
+def _share(world: World) -> None:
+    """Each site has written something that the other holds a copy of."""
+    for site in world.sites:
+        if site.lost or site.front is None:
+            continue
+        for order in (site.guests.batch, site.guests.batch, site.guests.snapshot):
+            world.act("share", site, lambda _world, _site, order=order: order())
+    settle(world)
+    one, other = world.sites
+    for source, target in ((one, other), (other, one)):
+        if source.lost or target.lost or source.front is None or target.front is None:
+            continue
+        known = source.front.engine.state.snapshots
+        for name in sorted(source.guests.points().keys() & known.keys() - target.front.engine.state.snapshots.keys()):
+            begin(world, source, target, name)
+            settle(world)
+
+
+def _mend_all(world: World) -> None:
+    """Passes of the scrub bring back all that the other site has, and the sites still give what was written."""
+    _share(world)
+    for _ in range(world.rng.randrange(6)):
+        site = world.rng.choice(world.sites)
+        if not site.lost:
+            world.act("rot", site, world.rng.choice(MENDABLE).body)
+    for site in world.sites:
+        if not site.lost:
+            oracle.running(world, site)
+    for _ in range(mending.ROUNDS):
+        for site in world.sites:
+            site.task("scrub", partial(mending.work, site, whole=True))
+            settle(world)
+            if not site.lost:
+                oracle.running(world, site)
+    one, other = world.sites
+    if not one.lost and not other.lost and not (one.lies or other.lies):
+        mending.healed(one, other)
 
 
 def _wanted(transfer: Transfer) -> bool:

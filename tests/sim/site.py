@@ -21,12 +21,14 @@ from stargate.peer.identity import certificate_der
 from stargate.peer.ingest import StoreIngest
 from stargate.peer.server import PeerServer
 from stargate.peer.sync import Order, SyncJob
+from stargate.scrub.scrubber import Scrubber
 from stargate.store.grants import CatalogGrants
 from stargate.store.hub import CatalogHub
 from stargate.store.orders import StoreOrders
 from stargate.store.outgoing import Outgoing
 from stargate.store.worker import Worker
 from tests.engine.harness import CutDisk, PowerCut, Site
+from tests.sim import mending
 from tests.sim.baton import Atomic, Baton, BatonCondition, Task
 from tests.sim.certificates import CERTIFICATES
 from tests.sim.clock import VirtualClock
@@ -133,6 +135,9 @@ class SimSite(Site):
         self.told = told
         self.port: PeerServer | None = None
         self.outgoing: Outgoing | None = None
+        self.scrubber: Scrubber | None = None
+        self.lies = 0
+        """Answers to a peer that heals which hold something else than they say."""
         self.jobs: dict[str, SyncJob] = {}
         self.streams: list[MemoryStream] = []
         self.guests: Guests
@@ -167,9 +172,11 @@ class SimSite(Site):
         store.worker._yield = self.baton.point  # type: ignore[method-assign]
         ingest = StoreIngest(store.extents, store.grants)
         ingest._shapes._lock = lock  # type: ignore[assignment]
+        ingest._read_back = mending.LyingReadBack(self)
         self.outgoing = Outgoing(store.hub, store.extents, Path(), self.site_id, self.clock)
         self.port = PeerServer([], self.outgoing.peers, ingest, site_id=self.site_id, clock=self.clock)
         self.orders = PeerOrders(store.hub, store.worker, store.grants, self.outgoing, self.clock)
+        self.scrubber = mending.scrubber(self)
         self._listener = self._transport.listen(self.address, PORT)
         self.jobs = {}
 
@@ -198,7 +205,7 @@ class SimSite(Site):
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-        self.port = self.outgoing = None
+        self.port = self.outgoing = self.scrubber = None
         self.jobs = {}
         super().kill_store()
 
@@ -219,7 +226,7 @@ class SimSite(Site):
         return self.baton.spawn(self, name, body)
 
     def pair(self, other: SimSite) -> None:
-        self.orders.do_peer_set(other.site_id, other.address, CERTIFICATES[other.number])
+        self.orders.do_peer_set(other.site_id, other.address, CERTIFICATES[other.number], other.address, PORT)
 
     def serve(self, stream: MemoryStream) -> None:
         """A connection of another site, in a task of its own."""
@@ -249,3 +256,5 @@ class SimSite(Site):
         )
         self.jobs[session] = job
         job.run()
+        if job.status().state == "done":
+            outgoing._note_sent(snapshot, other.site_id)

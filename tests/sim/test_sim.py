@@ -18,6 +18,7 @@ from stargate.front.engine import FrontEngine
 from stargate.fs.memdisk import MemFile
 from stargate.oplog import reader
 from stargate.oplog.log import OpLog
+from stargate.scrub.heal import Healer
 from stargate.store.grants import CatalogGrants
 from tests.sim.__main__ import main
 from tests.sim.runner import run
@@ -120,6 +121,16 @@ def _grant_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CatalogGrants, "publish", lambda *args: None)
 
 
+def _healed_without_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a damaged place or another site gives is stored under a hash that nobody compares it with."""
+    monkeypatch.setattr(ef, "check_foreign", lambda kind, digest, codec, data, size: ef.decode(codec, data, size))
+
+
+def _never_healed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copies that another site gives are passed over."""
+    monkeypatch.setattr(Healer, "_put", lambda *args: set())
+
+
 SEEN_AS = ("Violation", "MissingExtent", "DamagedExtent")
 RULES = [
     _no_fsync,
@@ -129,6 +140,8 @@ RULES = [
     _failed_fsync_believed,
     _unverified_reads,
     _grant_forgotten,
+    _healed_without_a_check,
+    _never_healed,
 ]
 
 

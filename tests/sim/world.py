@@ -48,9 +48,11 @@ class Transfer:
 
 
 class World:
-    """A run of one seed. `steps` and `faults` count what was done; `rotten`: bytes on disks change by themselves."""
+    """A run of one seed. `steps` and `faults` count what was done; `rotten`: bytes on disks change by themselves;
+    `mendable`: those of logs and catalogs do not.
+    """
 
-    def __init__(self, seed: int, *, sites: int = 2, rotten: bool = False) -> None:
+    def __init__(self, seed: int, *, sites: int = 2, rotten: bool = False, mendable: bool = False) -> None:
         self.seed = seed
         self.rng = Random(seed)
         self.trace = Trace()
@@ -59,14 +61,15 @@ class World:
         self.network = SimNetwork(self.clock, Random(self.rng.random()), condition=lambda: BatonCondition(self.baton))
         self.network.rng = Random(self.rng.random())
         self.network.arrived = self._arrived  # type: ignore[method-assign]
-        self.rotten = rotten
+        self.rotten = rotten or mendable
+        self.mendable = mendable
         self.steps = 0
         self.faults = 0
         self.transfers: dict[tuple[int, str], Transfer] = {}
         self.sites = [SimSite(n, self.rng, self.clock, self.baton, self.network, self.trace) for n in range(sites)]
         for site in self.sites:
             site.guests = Guests(site, self.rng, SIZES, disks_max=3, points_max=4)
-            site.guests.keep_history = rotten
+            site.guests.keep_history = self.rotten
             site.start()
         for site in self.sites:
             for other in self.sites:
