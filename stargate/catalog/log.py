@@ -231,6 +231,11 @@ class CatalogLog:
         if self._poison is not None:
             raise LogFrozen("the catalog takes nothing more until the store restarts: " + self._poison)
 
+    def give_up(self, why: str) -> LogFrozen:
+        """Take nothing more: the caller's state is not that of the file any more. To be raised."""
+        self._poison = why
+        return LogFrozen("the catalog takes nothing more until the store restarts: " + why)
+
     def _poisoned(self, exc: OSError) -> LogFrozen:
         """Nobody knows what is stored: never NoSpace, for after that what the op names may be written over."""
         self._poison = str(exc)

@@ -48,15 +48,15 @@ class CatalogHub:
         self.commit({"op": "token", "token": self.token})
 
     def commit(self, op: Op) -> int:
-        """Durable, applied, told; returns its number. Raises StaleToken when a newer store process took over."""
+        """Durable, applied, told; returns its number. Raises StaleToken when a newer store process took over, NoSpace
+        with nothing changed, LogFrozen: this process takes nothing more."""
         with self.lock:
             if op["op"] != "token" and self.state.token != self.token:
                 raise StaleToken("another store process has taken over this data folder; this one stops")
             self._ownership.check()
             op = {**op, "n": self.state.n + 1}
             self._append(op)
-            self._ownership.check()  # nobody is told of what was written into a folder that is another's by now
-            self.state.apply(op)
+            self._enter(op)
             told = _told(op)
             self._recent.append(told)
             self._since_checkpoint += 1
@@ -65,6 +65,17 @@ class CatalogHub:
             self._maybe_checkpoint()
             self.changed.notify_all()
             return int(op["n"])
+
+    def _enter(self, op: Op) -> None:
+        """In the file it is already: what fails from here on leaves this process behind it, and ends it."""
+        try:
+            self._ownership.check()  # nobody is told of what was written into a folder that is another's by now
+            self.state.apply(op)
+        except OSError as exc:
+            raise self._log.give_up(f"whether this folder is still this store's cannot be read: {exc}") from exc
+        except BaseException as exc:
+            self._log.give_up(str(exc))
+            raise
 
     def check_owner(self) -> None:
         """Before work that writes. Raises StaleToken when another store process has taken over."""
