@@ -9,7 +9,6 @@ with one vectored write, and only then entered in the maps; a refused append lea
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -18,6 +17,7 @@ from stargate.clock import Clock, SystemClock
 from stargate.content import ZERO as NO_PLACE
 from stargate.content import EpochContent
 from stargate.errors import LogFull, NoSpace, StargateError
+from stargate.eventfd import EventFd
 from stargate.extents.format import DamagedExtent
 from stargate.front.damage import Damage
 from stargate.front.departures import Departures
@@ -144,8 +144,8 @@ class FrontEngine:
         self.state = state
         self.layers = layers
         self.clock = clock or SystemClock()
-        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.sync = SyncThread(oplog, self.wake_fd)
+        self._wake = EventFd(waits=False)
+        self.sync = SyncThread(oplog, self._wake)
         self.pacer = Pacer(oplog, self.clock)
         self.last_write_at: dict[str, float] = {}
         self.damage: Damage | None = None
@@ -169,6 +169,11 @@ class FrontEngine:
         self._batch_error: StargateError | None = None
         self._reserve_bytes = min(CONTROL_RESERVE_BYTES, oplog.cap_bytes // 32)
         self._tail_bytes = min(CONTROL_RESERVE_BYTES, oplog.info.segment_bytes // 8)
+
+    @property
+    def wake_fd(self) -> int:
+        """An eventfd, readable when more is durable or the log can go on. It lives as long as the engine."""
+        return self._wake.fd
 
     # -- writing ------------------------------------------------------------------------------------------------------
 

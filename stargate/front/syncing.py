@@ -6,12 +6,12 @@ the loop itself where nobody else would have to wait with it.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
 
 from stargate.errors import NoSpace, StargateError
+from stargate.eventfd import EventFd
 from stargate.oplog.log import OpLog, SegmentFull
 
 log = logging.getLogger(__name__)
@@ -29,10 +29,10 @@ class PrepareThread(threading.Thread):
     """Has the next segment's slot ready before the end of this one. Filling one takes long, so no flush may wait behind
     it. `tick` is called whenever nothing was asked for `STEADY_SYNC_SECONDS`."""
 
-    def __init__(self, oplog: OpLog, wake_fd: int, tick: Callable[[], None]) -> None:
+    def __init__(self, oplog: OpLog, wake: EventFd, tick: Callable[[], None]) -> None:
         super().__init__(name="prepare", daemon=True)
         self._log = oplog
-        self._wake_fd = wake_fd
+        self._wake = wake
         self._tick = tick
         self._asked = threading.Event()
         self._stopping = False
@@ -42,7 +42,7 @@ class PrepareThread(threading.Thread):
         self._asked.set()
 
     def check(self) -> None:
-        """The last failure, once; otherwise SegmentFull: the slot is being made, `wake_fd` tells when it is."""
+        """The last failure, once; otherwise SegmentFull: the slot is being made, the event tells when it is."""
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -64,7 +64,7 @@ class PrepareThread(threading.Thread):
         except (OSError, StargateError) as exc:
             log.warning("no next log segment yet: %s", exc)
             self._error = exc if isinstance(exc, StargateError) else NoSpace("the log cannot grow", str(exc))
-        os.eventfd_write(self._wake_fd, 1)
+        self._wake.raise_()
 
     def stop(self) -> None:
         """It ends by itself soon."""
@@ -93,13 +93,13 @@ class FastDisk:
 class SyncThread(threading.Thread):
     """Group commit: one fdatasync at a time, covering everything appended before it started (L4)."""
 
-    def __init__(self, oplog: OpLog, wake_fd: int) -> None:
+    def __init__(self, oplog: OpLog, wake: EventFd) -> None:
         super().__init__(name="sync", daemon=True)
         self._log = oplog
-        self._wake_fd = wake_fd
-        self._ask_fd = os.eventfd(0, os.EFD_CLOEXEC)
+        self._wake = wake
+        self._bell = EventFd(waits=True)
         self._asked = False
-        self.preparer = PrepareThread(oplog, wake_fd, self._steady)
+        self.preparer = PrepareThread(oplog, wake, self._steady)
         self._stopping = False
         self._disk = FastDisk()
         self.changed = threading.Condition()
@@ -109,13 +109,13 @@ class SyncThread(threading.Thread):
         """A sync that begins after this call. Any thread."""
         if not self._asked:  # waking it costs: not once per batch while a sync is on its way
             self._asked = True
-            os.eventfd_write(self._ask_fd, 1)
+            self._bell.raise_()
 
     def run(self) -> None:
         self.preparer.start()
         self.preparer.ask()
         while not self._stopping:
-            os.eventfd_read(self._ask_fd)
+            self._bell.clear()
             self._asked = False  # before the sync: who asks from now on wants another
             if not self._stopping:
                 self._sync()
@@ -137,7 +137,7 @@ class SyncThread(threading.Thread):
             self._froze(exc)
 
     def _tell(self) -> None:
-        os.eventfd_write(self._wake_fd, 1)
+        self._wake.raise_()
         with self.changed:
             self.changed.notify_all()
 
@@ -164,7 +164,7 @@ class SyncThread(threading.Thread):
 
     def stop(self) -> None:
         self._stopping = True
-        os.eventfd_write(self._ask_fd, 1)
+        self._bell.raise_()
         self.preparer.stop()
 
     def wait_durable(self, position: int, timeout_seconds: float) -> bool:

@@ -8,9 +8,7 @@ disk only on behalf of one who is alone here, and outlives any input.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import select
 import threading
 import time
@@ -20,6 +18,7 @@ from concurrent.futures import Future
 
 from stargate.clock import Clock, SystemClock
 from stargate.errors import InvalidArgument, StargateError
+from stargate.eventfd import EventFd
 from stargate.nbd import requests
 from stargate.nbd.connection import BufferPool, Connection
 from stargate.nbd.door import Door
@@ -72,11 +71,11 @@ class NbdServer:
         self._durability = DurabilityQueue(exports)
         self._farewells = Farewells()
         self._calls: deque[Callable[[], object]] = deque()
-        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake = EventFd(waits=False)
         self._stopping = False
         self._serving = False
         self._thread: int | None = None
-        self._poll.epoll.register(self._wake_fd, select.EPOLLIN)
+        self._poll.epoll.register(self._wake.fd, select.EPOLLIN)
         self._poll.epoll.register(exports.durable_fd, select.EPOLLIN)
 
     def listen_tcp(self, host: str, port: int) -> int:
@@ -91,7 +90,7 @@ class NbdServer:
     def call_soon(self, function: Callable[[], object]) -> None:
         """Thread-safe: runs `function` in the loop thread, between two batches (nothing is staged then)."""
         self._calls.append(function)
-        os.eventfd_write(self._wake_fd, 1)
+        self._wake.raise_()
 
     def disconnect(self, which: str | Callable[[ConnInfo], bool], *, after_flush: bool) -> Future[int]:
         """Thread-safe: stops reading from the connections of an export (its name) or of a predicate, then closes them.
@@ -170,7 +169,7 @@ class NbdServer:
     def _on_other(self, fd: int) -> None:
         """What is not a client. After the batch: writes received before a fence must not follow it, and a descriptor
         freed in this turn must not become a new client's while events for the old one are still at hand."""
-        if fd == self._wake_fd:
+        if fd == self._wake.fd:
             self._run_calls()
         elif fd == self._exports.durable_fd:
             self._durability.told()
@@ -377,8 +376,7 @@ class NbdServer:
             self._close(conn)
 
     def _run_calls(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._wake_fd)
+        self._wake.clear()
         for _ in range(len(self._calls)):
             function = self._calls.popleft()
             try:

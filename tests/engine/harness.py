@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -216,8 +215,6 @@ class Site:
     def kill_front(self) -> None:
         """kill -9: what was written to the files stays."""
         self.disconnect()
-        if self.front is not None:
-            os.close(self.front.engine.wake_fd)
         self.front = None
         self.disk.release_locks("oplog")
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from stargate.errors import LogFrozen
+from stargate.eventfd import EventFd
 from stargate.front.syncing import HERE_SECONDS_MAX, FastDisk, SyncThread
 from stargate.fs.memdisk import MemDisk
 from stargate.oplog.format import WRITE, Append
@@ -25,7 +25,7 @@ BLOCK = Append(WRITE, 1, 0, b"\1" * 4096, 4096)
 def syncing() -> Iterator[tuple[MemDisk, OpLog, SyncThread]]:
     disk = MemDisk()
     log = OpLog.create(disk, "oplog", log_id=bytes(16), segment_bytes=256 * KiB, cap_bytes=4096 * KiB)
-    thread = SyncThread(log, os.eventfd(0, os.EFD_NONBLOCK))
+    thread = SyncThread(log, EventFd(waits=False))
     thread.start()
     try:
         yield disk, log, thread

@@ -222,11 +222,12 @@ def _exchange(sock: socket.socket, data: bytes) -> None:
     deadline = time.monotonic() + CLOSE_SECONDS
     view, at = memoryview(data), 0
     while time.monotonic() < deadline:
-        writing = [sock] if at < len(view) else []
-        readable, writable, _ = select.select([sock], writing, [], 1.0)
-        if readable and not sock.recv(1 << 18):
+        poll = select.poll()  # select takes no descriptor above 1,023
+        poll.register(sock, select.POLLIN | (select.POLLOUT if at < len(view) else 0))
+        event = sum(found for _, found in poll.poll(1000))
+        if event & ~select.POLLOUT and not sock.recv(1 << 18):
             return
-        if writable:
+        if event & select.POLLOUT:
             at += sock.send(view[at : at + (1 << 18)])
             if at == len(view):
                 sock.shutdown(socket.SHUT_WR)

@@ -77,23 +77,22 @@ def test_it_gives_the_store_what_is_left_and_more_as_the_log_fills(folder: Path)
 @needs_right
 def test_it_reaches_threads_that_began_since() -> None:
     """A thread has the class of the one that began it, or gets it at the next look."""
-    process = subprocess.Popen([sys.executable, "-c", _GROWING], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        balance = Balance(lambda: process.pid, lambda: 0.0)
-        process.stdout.readline()
-        balance.look()
-        assert policies(process.pid) == {os.SCHED_IDLE}
-        process.stdin.write(b"raise one\n")
-        process.stdin.flush()
-        process.stdout.readline()
-        assert policies(process.pid) != {os.SCHED_IDLE}
-        balance.look()
-        assert policies(process.pid) == {os.SCHED_IDLE}
-    finally:
-        process.kill()
-        process.wait()
+    with subprocess.Popen([sys.executable, "-c", _GROWING], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            balance = Balance(lambda: process.pid, lambda: 0.0)
+            process.stdout.readline()
+            balance.look()
+            assert policies(process.pid) == {os.SCHED_IDLE}
+            process.stdin.write(b"raise one\n")
+            process.stdin.flush()
+            process.stdout.readline()
+            assert policies(process.pid) != {os.SCHED_IDLE}
+            balance.look()
+            assert policies(process.pid) == {os.SCHED_IDLE}
+        finally:
+            process.kill()
 
 
 _GROWING = """
