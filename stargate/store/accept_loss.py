@@ -82,10 +82,10 @@ def carry_out(
         return None
     oplog = _open(disk, hub.state)
     try:
-        if oplog.appended.position > hub.state.covered.position:
+        if not _is_drained(hub.state, oplog):
             worker.drain_now(oplog.appended.position)
         what = _plan(hub.state, oplog, choice, chosen)
-        if oplog.appended.position > hub.state.covered.position:
+        if not _is_drained(hub.state, oplog):
             raise LogDamaged("what stands before the damage cannot be drained; look at the log of this order")
         new = _make_next(disk, oplog)
         hub.commit(_commit(hub.state, what, new, clock.now()))
@@ -105,6 +105,12 @@ def _open(disk: Disk, state: State) -> DamagedLog:
         raise InvalidArgument("the log is whole: there is no loss to accept, start the engine")
     log_id = bytes.fromhex(state.log_id) if state.log_id else bytes(16)
     return DamagedLog.open_damaged(disk, "oplog", log_id=log_id, covered=covered, damage=damage)
+
+
+def _is_drained(state: State, oplog: DamagedLog) -> bool:
+    """Whether the catalog has all that stands before the damage; of a log that lost its beginning nothing does."""
+    covered = state.covered.position or first_mark(oplog.info.log_id).position
+    return oplog.appended.position <= covered
 
 
 def _follow(state: State, oplog: DamagedLog) -> None:

@@ -9,7 +9,8 @@ from random import Random
 
 import pytest
 
-from stargate.errors import DamagedData, ExportDown, InvalidArgument, NotFound, Unavailable
+from stargate.errors import DamagedData, ExportDown, InvalidArgument, LogDamaged, NotFound, Unavailable
+from stargate.oplog.format import SEGMENT_HEADER_BYTES, SUPERBLOCK_SLOT_BYTES
 from stargate.store.accept_loss import BEFORE_DAMAGE, DOWN, NEWEST, Plan, carry_out, plan
 from stargate.units import BLOCK_BYTES
 from tests.engine.harness import CutDisk, PowerCut, Site
@@ -129,6 +130,36 @@ def test_a_log_that_is_gone_is_given_up_too() -> None:
     give_up(site, BEFORE_DAMAGE)
     site.start()
     assert read(site, name, 0) == word(b"old.")
+
+
+@pytest.mark.parametrize("lost", ["superblock", "first batch", "segment header"])
+def test_a_log_that_lost_its_beginning_before_the_first_drain_is_read_only_until_it_is_given_up(lost: str) -> None:
+    """The catalog knows of no disk yet: none is shown. But it is no fresh site that takes orders either."""
+    site, name = started()
+    write(site, name, 0, word(b"lost"))
+    write(site, name, 0, word(b"late"))  # says that what stands before it was durable
+    site.kill_front()
+    path = "oplog/superblock" if lost == "superblock" else "oplog/slot-0000"
+    node = site.disk._node(path)
+    start = SEGMENT_HEADER_BYTES if lost == "first batch" else 0
+    for data in (node.data, node.durable):
+        data[start : start + 3] = bytes(3)
+        if lost == "superblock":
+            data[SUPERBLOCK_SLOT_BYTES : SUPERBLOCK_SLOT_BYTES + 3] = bytes(3)
+    site.start_front()
+    assert site.front is not None
+    assert site.front.engine.state.vdisks == {}
+    with pytest.raises(LogDamaged, match="accept-loss"):
+        create(site)
+    what = give_up(site, BEFORE_DAMAGE)
+    assert what is not None
+    assert (what.fates, what.safety) == ([], None)
+    assert any(path.startswith("oplog-damaged-") for path in site.disk.snapshot())
+    site.start()
+    other = create(site)
+    write(site, other, 0, word(b"new."))
+    drained(site)
+    assert read(site, other, 0) == word(b"new.")
 
 
 def test_it_refuses_a_whole_log_a_running_front_and_a_wrong_choice() -> None:
