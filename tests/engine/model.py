@@ -72,6 +72,8 @@ class Model:
     disks: dict[str, Image] = field(default_factory=dict)
     points: dict[str, dict[str, Image]] = field(default_factory=dict)
     gone: frozenset[str] = frozenset()
+    end: int | None = field(default=None, compare=False)
+    """Where the log ended with this in it; None: nobody looked."""
 
     def copy(self) -> Model:
         disks = {name: image.copy() for name, image in self.disks.items()}

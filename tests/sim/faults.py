@@ -136,7 +136,8 @@ def _some_file(world: World, site: SimSite) -> tuple[str, int] | None:
     if not files:
         return None
     found = world.rng.choice(files)
-    site.log_rotten = site.log_rotten or found[0].startswith(("oplog", "catalog"))
+    site.catalog_rotten = site.catalog_rotten or found[0].startswith("catalog")
+    site.log_rotten = site.log_rotten or site.catalog_rotten or found[0].startswith("oplog")
     return found
 
 

@@ -48,7 +48,8 @@ class Guests:
         """An order failed half-way: whether it was taken is known after the next start of the front."""
         self.keep_history = False
         self.history: list[Model] = []
-        """All states there ever were, for disks whose bytes change by themselves; empty without `keep_history`."""
+        """What the log held before `states`, in its order and from the empty site on, for disks whose bytes change by
+        themselves; empty without `keep_history`."""
         self.number = 0
 
     @property
@@ -61,8 +62,6 @@ class Guests:
         after = self.model.copy()
         act(after)
         self.states.append(after)
-        if self.keep_history:
-            self.history.append(after)
         try:
             order()
         except LogFull:
@@ -74,8 +73,17 @@ class Guests:
         except (StargateError, OSError):
             self.unsure = True
             raise
+        assert self.site.front is not None
+        after.end = self.site.front.engine.log.appended.position
         if durable:
-            self.states = [after]
+            self.settle(after)
+
+    def settle(self, held: Model) -> None:
+        """The log holds this one of `states` for good: those before it were, and those behind it are lost."""
+        before = next(n for n, state in enumerate(self.states) if state is held)
+        if self.keep_history:
+            self.history += self.states[:before]
+        self.states = [held]
 
     def order(self, act: Callable[[Model], object], name: str, *args: object) -> None:
         if self.site.front is not None:
@@ -172,7 +180,7 @@ class Guests:
     def flush(self) -> None:
         if self.site.front is not None:
             self.site.sync()
-            self.states = self.states[-1:]
+            self.settle(self.model)
 
     # -- disks --------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from stargate.extents import nodes
 from stargate.extents.format import Kind
 from stargate.extents.tree import reachable
+from stargate.oplog.damage import DamagedLog
 from tests.engine.model import Found, Model, compare
 from tests.sim.guests import Violation
 from tests.sim.site import SimSite
@@ -42,12 +43,8 @@ def running(world: World, site: SimSite) -> None:
 def _settle_on(world: World, site: SimSite, states: Sequence[Model]) -> None:
     site.guests.unsure = False
     found = _match(world, site, states)
-    if _damaged(site):
-        return  # it only reads, and made nothing durable
-    if found in states:
-        site.guests.states = [found]
-    else:
-        world.lose(site)
+    if not _damaged(site):  # such a one only reads, and made nothing durable
+        site.guests.settle(found)
 
 
 def _damaged(site: SimSite) -> bool:
@@ -61,7 +58,7 @@ def _match(world: World, site: SimSite, states: Sequence[Model]) -> Model:
     found = Found.of(site, damage=world.rotten)
     _received(world, site, found)
     if _damaged(site):  # what came after the damage is not shown
-        states = [*guests.history, *states]
+        states = _before_damage(site, states)
     wrong = []
     for state in reversed(states):
         difference = state.unlike(found, received=guests.received)
@@ -69,6 +66,18 @@ def _match(world: World, site: SimSite, states: Sequence[Model]) -> Model:
             return state
         wrong.append(difference)
     raise Violation(f"{site.address} holds no state that it may: {wrong[:2]} (of {len(wrong)})")
+
+
+def _before_damage(site: SimSite, states: Sequence[Model]) -> list[Model]:
+    """What a front that met damage may show: the state that a sound catalog or the rest of the chain gives, or a later
+    one. A log whose superblock is lost gives nothing: before its first drain it takes all disks with it."""
+    assert site.front is not None
+    log = site.front.engine.log
+    drained = 0 if site.catalog_rotten else site.drained
+    kept = max(drained, log.appended.position) if isinstance(log, DamagedLog) else drained
+    order = [*site.guests.history, *states]
+    floor = (n for n, state in enumerate(order) if state.end is not None and state.end <= kept)
+    return order[max(floor, default=0) :]
 
 
 def _received(world: World, site: SimSite, found: Found) -> None:

@@ -148,6 +148,9 @@ class SimSite(Site):
         """It refuses to start over damage, or lost the tail of its log to it."""
         self.log_rotten = False
         """Bytes of its log or catalog changed by themselves."""
+        self.catalog_rotten = False
+        self.drained = 0
+        """Up to this position of the log all was in the catalog when the store ended last."""
 
     def calm(self) -> None:
         """Before a start: the disk does what it is told again. A half that runs on may know of errors still."""
@@ -198,6 +201,7 @@ class SimSite(Site):
 
     def kill_store(self) -> None:
         if self.store is not None:
+            self.drained = self.store.hub.state.covered.position
             self.baton.kill(self)
         for stream in self.streams:
             stream.close()
