@@ -49,9 +49,8 @@ def _region_numbers(disk: Disk, path: str) -> list[int]:
 class HotWriter:
     """Appends batches. `append` and `sync` belong to one thread; `regions` and `free` may be called from another.
 
-    A window is what is appended up to a `sync`; its regions cannot be freed before the next window begins, for only
-    then it is
-    sure that the window is in the catalog, or never will be.
+    A window is what is appended after a `begin`; its regions cannot be freed before the next one begins, for only then
+    it is sure that the window is in the catalog, or never will be.
     """
 
     def __init__(self, disk: Disk, path: str, region_bytes: int) -> None:
@@ -120,6 +119,12 @@ class HotWriter:
 
     # -- appending
 
+    def begin(self) -> None:
+        """A window begins. What was appended before is in the catalog or never will be; no `rollback` takes it back."""
+        with self._guard:
+            self._window.clear()
+            self._before = dict(self._ends), self._current
+
     def append(
         self,
         epoch: str,
@@ -142,10 +147,6 @@ class HotWriter:
         rest = Part(list(zeros), list(chunk_refs), sorted(blocks, key=itemgetter(0)))
         window = Window(epoch, from_position, to_position)
         refs: list[BatchRef] = []
-        if not self._unsynced:
-            with self._guard:
-                self._window.clear()
-                self._before = dict(self._ends), self._current
         while rest.zeros or rest.chunks or rest.blocks:
             region = self._region_with_room(rest.size)
             part, rest = _cut(rest, self._region_bytes - self._ends[region])
@@ -218,11 +219,12 @@ class HotWriter:
         self._unsynced.clear()
 
     def rollback(self) -> None:
-        """The window will not be in the catalog: what was appended of it is free space again. Without this each try on
-        a full disk would leave another piece of a window behind.
+        """The window will not be in the catalog: what was appended since `begin` is free space again. Without this each
+        try on a full disk would leave another piece of a window behind.
         """
         with self._guard:
-            ends, self._current = self._before
+            ends, current = self._before
+            self._current = current if current in self._ends else None  # the window had left it, so it could be freed
             for region in self._window.intersection(self._ends):  # one that could not be begun is free already
                 self._ends[region] = ends.get(region, REGION_HEADER_BYTES)
         self._unsynced.clear()

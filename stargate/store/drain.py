@@ -170,6 +170,7 @@ class Drainer:
     def _write(self, window: Window, start: LogMark) -> list[Op]:
         batches: list[Op] = []
         self.refs = 0
+        self._hot.begin()
         self._bytes.load(start.position, window.mark.position)
         for epoch, content in sorted(window.contents.items()):
             part = split(content)

@@ -284,10 +284,11 @@ class Worker:
                     self._hub.commit(
                         {"op": "drained", "covered": list(window.mark), "log_ops": window.log_ops, "batches": written}
                     )
-                    self._drop_epochs()
             except NoSpace:
                 self._hot.rollback()
                 raise
+            with self._hub.lock:
+                self._drop_epochs()  # no space for this takes nothing of the window back: it is in the catalog
         self._refs += self._drainer.refs
         self._bound_hot()
         return True

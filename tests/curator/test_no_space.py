@@ -74,17 +74,20 @@ def test_a_window_that_found_no_space_leaves_nothing_in_the_hot_tier(room: int) 
         return [(n, n, crc32c(d), d) for n, d in enumerate(data)]
 
     epoch = str(uuid.UUID(int=1))
+    writer.begin()
     kept: list[BatchRef] = writer.append(epoch, 0, 1, [], [], blocks(8))
     writer.sync()
     used = disk._used()
     disk.capacity_bytes = used + room
     for _ in range(20):
+        writer.begin()
         with pytest.raises(NoSpace):
             writer.append(epoch, 1, 2, [], [], blocks(200))
         writer.rollback()
         assert not set(writer._free) & set(writer._ends)
         assert len(writer._free) == len(set(writer._free))
     disk.capacity_bytes = None
+    writer.begin()
     refs = writer.append(epoch, 1, 2, [], [], blocks(20))
     writer.sync()
     assert (refs[0].region, refs[0].offset) == (kept[0].region, kept[0].offset + kept[0].length)

@@ -38,6 +38,8 @@ def _writer(disk: Disk, live: list[BatchRef] | None = None) -> HotWriter:
 
 
 def _append(writer: HotWriter, blocks: list[Block]) -> list[BatchRef]:
+    """A window of one batch or several, durable."""
+    writer.begin()
     refs = writer.append(EPOCH, 10, 20, [], [], blocks)
     writer.sync()
     return refs
@@ -291,6 +293,35 @@ def test_it_goes_on_when_space_returns() -> None:
     refs = _append(writer, blocks)
     assert _read_all(disk, first + refs) == sorted(_blocks(Random(1), 20)) + sorted(blocks)
     assert len([name for name in disk.list("hot") if name.startswith("r-")]) <= 3
+
+
+def test_it_takes_nothing_of_an_earlier_window_back() -> None:
+    """One that found no space before its first batch: what the catalog names already stays where it is."""
+    rng = Random(5)
+    disk = MemDisk()
+    writer = _writer(disk)
+    blocks = _blocks(rng, 5)
+    live = _append(writer, blocks)
+    writer.begin()
+    writer.rollback()
+    more = _blocks(rng, 5)
+    refs = _append(writer, more)
+    assert refs[0].offset == live[0].offset + live[0].length
+    assert _read_all(disk, live + refs) == sorted(blocks) + sorted(more)
+
+
+def test_it_goes_on_elsewhere_when_the_region_that_it_left_is_freed_and_the_window_taken_back() -> None:
+    rng = Random(6)
+    disk = MemDisk()
+    writer = _writer(disk)
+    blocks = _blocks(rng, SMALL_REGION // BLOCK_BYTES - 5)  # what is left is less than a new batch may be cut to
+    left = _append(writer, blocks)[-1].region
+    writer.begin()
+    writer.append(EPOCH, 20, 30, [], [], _blocks(rng, 5))
+    assert writer.free(left)
+    writer.rollback()
+    more = _blocks(rng, 20)
+    assert _read_all(disk, _append(writer, more)) == sorted(more)
 
 
 @pytest.mark.parametrize("seed", range(150))
