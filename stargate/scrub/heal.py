@@ -39,8 +39,8 @@ class Source(Protocol):
         """Trees that both sites have."""
         ...
 
-    def fetch(self, root: bytes, places: Sequence[Place]) -> Sequence[Item]:
-        """What is there and whole. Raises StargateError."""
+    def fetch(self, root: bytes, places: Sequence[Place]) -> Sequence[Item] | None:
+        """What is there and whole; None: that site does not share this tree (any more). Raises StargateError."""
         ...
 
     def close(self) -> None: ...
@@ -150,17 +150,21 @@ class Healer:
 
     def _from(self, source: Source, lost: set[bytes], healed: set[bytes]) -> None:
         """Moves from `lost` to `healed` what the site gives; nodes that turn out unreadable join `lost`."""
-        roots = list(source.roots())
+        roots = sorted(source.roots())
         for _ in range(ROUNDS_MAX):
             found = find(self._extents, roots, lost)
             lost |= set(found.places)
-            got = self._fetch(source, found.places)
-            if not got:
-                return
+            got, refused = self._fetch(source, found.places)
             healed |= got
             lost -= got
+            if refused:  # that site deleted snapshots: what stands in their trees may stand in others too
+                roots = [root for root in roots if root not in refused and source.fetch(root, ()) is not None]
+            elif not got:
+                return
 
-    def _fetch(self, source: Source, places: dict[bytes, tuple[bytes, Place]]) -> set[bytes]:
+    def _fetch(self, source: Source, places: dict[bytes, tuple[bytes, Place]]) -> tuple[set[bytes], set[bytes]]:
+        """What is whole again, and the trees that the site does not share."""
+        refused: set[bytes] = set()
         by_root: dict[bytes, dict[bytes, Place]] = {}
         for digest, (root, place) in places.items():
             by_root.setdefault(root, {})[digest] = place
@@ -169,13 +173,17 @@ class Healer:
             queue = list(wanted.items())
             while queue:
                 asked = queue[:FETCH_PLACES_MAX]
-                answered = self._put(source.fetch(root, [place for _, place in asked]), wanted.keys())
+                items = source.fetch(root, [place for _, place in asked])
+                if items is None:
+                    refused.add(root)
+                    break
+                answered = self._put(items, wanted.keys())
                 # An answer that was full ends early; what it left out before its last item is not whole there.
                 last = max((n for n, (digest, _) in enumerate(asked) if digest in answered), default=len(asked) - 1)
                 got |= answered
                 queue = queue[last + 1 :]
         self._extents.flush()
-        return {digest for digest in got if local.is_sound(self._extents, digest)}
+        return {digest for digest in got if local.is_sound(self._extents, digest)}, refused
 
     def _put(self, items: Sequence[Item], wanted: Collection[bytes]) -> set[bytes]:
         """Which were stored. What nobody asked for is not: nobody looks for children here, so a site could plant nodes

@@ -11,7 +11,7 @@ from stargate.extents.store import ExtentStore
 
 def heal(extents: ExtentStore, wanted: set[bytes]) -> set[bytes]:
     """Which of `wanted` are whole again. What was stored anew is durable and indexed when this returns."""
-    healed = {digest for digest in wanted if is_sound(extents, digest) or _salvage(extents, digest)}
+    healed = {digest for digest in sorted(wanted) if is_sound(extents, digest) or _salvage(extents, digest)}
     extents.flush()
     rest = wanted - healed
     if rest:

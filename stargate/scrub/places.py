@@ -120,7 +120,7 @@ def absent(store: ExtentReader, roots: Iterable[bytes], pause: Callable[[int], N
 def named(store: ExtentReader, roots: Iterable[bytes]) -> set[bytes]:
     """Every hash that the trees name, as far as their nodes can be read; an unreadable one is named by its parent."""
     found = set(roots)
-    waiting = list(found)
+    waiting = sorted(found)
     while waiting:
         digest = waiting.pop()
         try:

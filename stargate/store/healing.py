@@ -7,7 +7,7 @@ import logging
 import uuid
 from collections.abc import Iterable, Sequence
 
-from stargate.errors import PeerUnreachable
+from stargate.errors import PeerRefused, PeerUnreachable
 from stargate.peer.client import PeerClient, Target
 from stargate.peer.items import Fetch, Item, Items, Place
 from stargate.scrub.heal import Source
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class PeerSource:
-    """One paired site. Connects with the first question."""
+    """One paired site. Connects with the first question, and anew after a refusal: that ends a connection."""
 
     def __init__(self, outgoing: Outgoing, hub: CatalogHub, target: Target) -> None:
         self._outgoing = outgoing
@@ -33,11 +33,17 @@ class PeerSource:
         with self._hub.lock:
             return shared_roots(self._hub.state, self.site_id)
 
-    def fetch(self, root: bytes, places: Sequence[Place]) -> Sequence[Item]:
-        """Raises PeerUnreachable, PeerRefused, PeerProtocol, Unavailable (this site is not paired yet)."""
+    def fetch(self, root: bytes, places: Sequence[Place]) -> Sequence[Item] | None:
+        """None: refused, as for a snapshot that only this site has still. Raises PeerUnreachable, PeerRefused (the
+        connection itself is), PeerProtocol, Unavailable (this site is not paired yet).
+        """
         if self._client is None:
             self._client = self._connect()
-        return self._client.request(Fetch(root, places), Items).result().items
+        try:
+            return self._client.request(Fetch(root, places), Items).result().items
+        except PeerRefused:
+            self.close()
+            return None
 
     def _connect(self) -> PeerClient:
         if not self._target.port:

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from stargate.errors import DamagedData, PeerProtocol, PeerRefused
-from stargate.extents.format import HEADER_BYTES, Codec, Kind, node_hash, table_bytes
+from stargate.extents.format import HEADER_BYTES, Codec, Kind, chunk_hash, node_hash, table_bytes
 from stargate.extents.index import Change, Location
 from stargate.extents.nodes import pack_node
 from stargate.extents.store import ExtentStore
@@ -147,8 +147,8 @@ def test_a_site_that_is_asked_for_a_copy_can_leave_nothing_else_here(monkeypatch
     planted = Item(Kind.LEAF, node_hash(node), Codec.RAW, len(node), node)
     honest = Beside.fetch
 
-    def fetch(source: Beside, root: bytes, wanted: Sequence[Place]) -> Sequence[Item]:
-        return [planted, *honest(source, root, wanted)]
+    def fetch(source: Beside, root: bytes, wanted: Sequence[Place]) -> Sequence[Item] | None:
+        return [planted, *(honest(source, root, wanted) or ())]
 
     monkeypatch.setattr(Beside, "fetch", fetch)
     rot(world.a, places(world.a.store.extents, Kind.CHUNK)[0][1])
@@ -157,6 +157,24 @@ def test_a_site_that_is_asked_for_a_copy_can_leave_nothing_else_here(monkeypatch
     assert world.a.store.extents.index.get(planted.hash) is None
     world.a.site.settle()
     world.a.store.sweeper.sweep()
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_it_heals_through_a_tree_that_the_other_site_kept_when_it_deleted_another(gone: int) -> None:
+    """By this site's catalog both trees are shared, and both hold the chunk; whichever comes first may be refused."""
+    world, disk, first = shared()
+    write(world.a.site, disk, 0, noise(9, 4 * KiB))
+    second = rooted(world.a, disk)
+    world.replicate(world.a, world.b, second)
+    assert world.b.site.front is not None
+    world.b.site.front.orders.do_snapshot_delete((first, second)[gone], None)
+    drained(world.b.site)
+    assert len(set(Beside(world.b, world.a).roots())) == 1
+    digest = chunk_hash(noise(7)[64 * KiB : 128 * KiB])
+    at = world.a.store.extents.index.get(digest)
+    assert at is not None
+    rot(world.a, at)
+    assert world.a.scrub()["damaged"] == 0
 
 
 def test_a_peer_reads_back_nothing_but_what_is_shared() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from stargate.clock import SystemClock
+from stargate.errors import PeerRefused
 from stargate.extents.format import Kind
 from stargate.extents.store import ExtentStore
 from stargate.extents.tree import walk_nodes
@@ -43,12 +44,15 @@ class Beside:
     def roots(self) -> Iterable[bytes]:
         return shared_roots(self._own.store.hub.state, self.site_id)
 
-    def fetch(self, root: bytes, places: Sequence[Place]) -> Sequence[Item]:
+    def fetch(self, root: bytes, places: Sequence[Place]) -> Sequence[Item] | None:
         self._other.fetches += 1
         question = travelled(Fetch(root, places))
         assert isinstance(question, Fetch)
         book = self._other.store.grants
-        answer = travelled(ReadBack(self._other.store.extents, book.shares).fetch(self._own.site_id, question))
+        try:
+            answer = travelled(ReadBack(self._other.store.extents, book.shares).fetch(self._own.site_id, question))
+        except PeerRefused:
+            return None
         assert isinstance(answer, Items)
         return answer.items
 
