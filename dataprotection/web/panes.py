@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 
 from dataprotection.choices import SnapshotState
 from dataprotection.models import ProtectionDomain, Snapshot
 from dataprotection.web.charts import bandwidth_charts
+from dataprotection.web.timeline import Point, timeline
 from prism.core.models import Alert, Event
 from prism.webkit.exports import Columns, export
 from prism.webkit.tables import Table, table
+from prism.webkit.times import zone_of
 from replication.choices import Direction
 from replication.models import Replication
 from replication.states import ReplicationState
@@ -68,10 +72,31 @@ def _local(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
     return {"table": found, "include_expired": include_expired}
 
 
+def _timeline(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
+    points = snapshots_of(domain, include_expired=True)
+    gone = {SnapshotState.EXPIRED, SnapshotState.DELETING}
+    here = [
+        Point(at, kind, state in gone, state == SnapshotState.RETAIN_FOREVER)
+        for at, kind, state in points.values_list("created_at", "kind", "state").order_by()
+    ]
+    elsewhere: dict[str, list[Point]] = defaultdict(list)
+    for name, at in _arrived(domain).values_list("site__name", "snapshot_created_at").order_by():
+        elsewhere[name].append(Point(at))
+    found = timeline(
+        here=here, elsewhere=elsewhere, span=request.GET.get("span", ""), at=request.GET.get("at", ""),
+        now=timezone.now(), zone=zone_of(request), params={"tab": "timeline"},
+    )  # fmt: skip
+    inside = points.filter(created_at__gte=found.start, created_at__lt=found.end)
+    rows = table(request, inside, sorts=SNAPSHOT_SORTS, default="-create", prefix=PREFIX)
+    return {"timeline": found, "table": rows, "any_points": bool(here or elsewhere)}
+
+
+def _arrived(domain: ProtectionDomain) -> QuerySet[Replication]:
+    return Replication.objects.filter(domain_uuid=domain.pk, state=ReplicationState.SUCCEEDED, direction=Direction.OUT)
+
+
 def _remote(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
-    rows = Replication.objects.filter(
-        domain_uuid=domain.pk, state=ReplicationState.SUCCEEDED, direction=Direction.OUT
-    ).select_related("site")
+    rows = _arrived(domain).select_related("site")
     sorts = {"id": "display_id", "site": "site__name", "create": "snapshot_created_at", "arrived": "finished_at"}
     return {
         "table": table(
@@ -108,6 +133,7 @@ PANES: dict[str, tuple[str, Pane]] = {
     "replications": ("Replications", _replications),
     "entities": ("Entities", _entities),
     "schedules": ("Schedules", _schedules),
+    "timeline": ("Timeline", _timeline),
     "local": ("Local Snapshots", _local),
     "remote": ("Remote Snapshots", _remote),
     "metrics": ("Metrics", _metrics),

@@ -86,10 +86,23 @@
     }
   });
 
+  // Arrow keys walk the bars of a timeline and the days of a calendar; Enter follows, as on every link.
+  function step(steps, event) {
+    const links = Array.from(steps.querySelectorAll("a[href]"));
+    const at = links.indexOf(event.target);
+    const moves = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: links.length - 1 };
+    if (at < 0 || !(event.key in moves) || event.ctrlKey || event.metaKey || event.altKey) { return; }
+    event.preventDefault();
+    const next = links[Math.min(links.length - 1, Math.max(0, moves[event.key]))];
+    next.focus();
+  }
+
   document.addEventListener("keydown", function (event) {
     if (event.key === "Escape") {
       document.querySelectorAll("details.menu[open]").forEach(function (menu) { menu.removeAttribute("open"); });
     }
+    const steps = event.target.closest && event.target.closest("[data-steps]");
+    if (steps) { step(steps, event); }
     if (event.key === "/" && !event.target.matches("input, textarea, select")) {
       const search = document.querySelector("input[type=search]");
       if (search) { event.preventDefault(); search.focus(); }
