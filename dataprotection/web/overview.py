@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 
 from dataprotection.choices import Mode, SnapshotState
 from dataprotection.models import VM, ProtectedEntity, ProtectionDomain, Snapshot, StoredFile, VolumeGroup
+from dataprotection.web.topology import topology
 from prism.core.choices import Severity
 from prism.core.models import Alert, Event
 from prism.webkit.access import reader
@@ -75,10 +76,12 @@ def overview(request: HttpRequest) -> HttpResponse:
     """The page, or its live part."""
     open_alerts = Alert.objects.filter(resolved_at__isnull=True)
     counted = dict(open_alerts.values_list("severity").annotate(n=Count("pk")).order_by())
+    links = list(_links())
     context = {
         "nav": "Data Protection",
         "numbers": _numbers(),
-        "links": _links(),
+        "links": links,
+        "topology": topology(links),
         "alerts": [(value, label, counted.get(value, 0)) for value, label in Severity.choices],
         "events": Event.objects.order_by("-at")[:EVENTS_SHOWN],
     }

@@ -80,6 +80,12 @@ def span(seconds: float | None) -> str:
 
 
 @register.filter
+def ago(at: datetime) -> str:
+    """Relative to now, for places where the absolute time stands beside it."""
+    return times.relative(at)
+
+
+@register.filter
 def ms(seconds: float | None) -> str:
     """A latency in milliseconds."""
     return "-" if seconds is None else f"{seconds * 1000:.1f} ms"
