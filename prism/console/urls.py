@@ -3,7 +3,7 @@
 
 from django.urls import path
 
-from prism.console.views import account, home, integrity, nbd_clients, notices, tasks, tokens
+from prism.console.views import account, home, integrity, nbd_clients, notices, search, tasks, tokens
 
 app_name = "console"
 
@@ -13,6 +13,8 @@ urlpatterns = [
     path("login/", account.sign_in, name="sign-in"),
     path("logout/", account.sign_out, name="sign-out"),
     path("theme/", account.theme, name="theme"),
+    path("search/", search.search, name="search"),
+    path("keys/", search.shortcuts, name="shortcuts"),
     path("tasks/", tasks.tasks, name="tasks"),
     path("tasks/<uuid:uuid>/", tasks.task, name="task"),
     path("alerts/", notices.alerts, name="alerts"),

@@ -86,6 +86,39 @@
     }
   });
 
+  const PLACES = { h: "/", o: "/data-protection/overview/", d: "/data-protection/", r: "/data-protection/remote-sites/",
+    v: "/data-protection/inventory/vms/", t: "/tasks/", a: "/alerts/", e: "/events/", u: "/audit/" };
+  let going = false;
+
+  function press(key, event) {
+    const link = document.querySelector('[data-key="' + key + '"]');
+    if (link) { event.preventDefault(); link.click(); }
+  }
+
+  // Down and up from the search field through its hits and back.
+  function walk(list, event) {
+    if (event.key !== "ArrowDown" && event.key !== "ArrowUp") { return; }
+    const stops = Array.from(list.querySelectorAll("input[type=search], #hits a[href]"));
+    const at = stops.indexOf(event.target) + (event.key === "ArrowDown" ? 1 : -1);
+    event.preventDefault();
+    if (stops[at]) { stops[at].focus(); }
+  }
+
+  function row(by, event) {
+    const rows = Array.from(document.querySelectorAll("main tbody tr")).filter(function (one) {
+      return one.querySelector("a[href], input[type=checkbox]") && !one.closest(".calendar");
+    });
+    const now = rows.findIndex(function (one) { return one.contains(document.activeElement); });
+    const next = rows[now < 0 ? 0 : Math.min(rows.length - 1, Math.max(0, now + by))];
+    if (next) { event.preventDefault(); next.querySelector("a[href], input[type=checkbox]").focus(); }
+  }
+
+  function tick(event) {
+    const here = document.activeElement && document.activeElement.closest("tr");
+    const box = here && here.querySelector("input[type=checkbox]");
+    if (box) { event.preventDefault(); box.click(); }
+  }
+
   // Arrow keys walk the bars of a timeline and the days of a calendar; Enter follows, as on every link.
   function step(steps, event) {
     const links = Array.from(steps.querySelectorAll("a[href]"));
@@ -103,9 +136,20 @@
     }
     const steps = event.target.closest && event.target.closest("[data-steps]");
     if (steps) { step(steps, event); }
-    if (event.key === "/" && !event.target.matches("input, textarea, select")) {
-      const search = document.querySelector("input[type=search]");
-      if (search) { event.preventDefault(); search.focus(); }
+    const list = event.target.closest && event.target.closest("[data-list]");
+    if (list) { walk(list, event); }
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") { press("k", event); return; }
+    if (event.ctrlKey || event.metaKey || event.altKey || (dialog && dialog.open) ||
+      event.target.matches("input, textarea, select, [contenteditable]")) { return; }
+    if (going && event.key in PLACES) { event.preventDefault(); location.assign(PLACES[event.key]); return; }
+    going = event.key === "g";
+    if (going) { setTimeout(function () { going = false; }, 1500); }
+    if (event.key === "?") { press("?", event); }
+    if (event.key === "j" || event.key === "k") { row(event.key === "j" ? 1 : -1, event); }
+    if (event.key === "x") { tick(event); }
+    if (event.key === "/") {
+      const search = document.querySelector("main input[type=search]");
+      if (search) { event.preventDefault(); search.focus(); } else { press("k", event); }
     }
   });
 }());
