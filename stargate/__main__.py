@@ -12,6 +12,7 @@ from pathlib import Path
 from stargate.control.client import Engine
 from stargate.errors import StargateError
 from stargate.front import client_tool
+from stargate.memory import few_arenas
 from stargate.units import MiB
 
 
@@ -51,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code 0, 1 when the engine refused to start or refused the order."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    few_arenas()
     if args.part == "front":
         from stargate.front.service import FrontSettings
         from stargate.front.service import serve as serve_front

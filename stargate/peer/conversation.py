@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, NamedTuple
@@ -42,11 +43,11 @@ class _Asked(NamedTuple):
 
 
 class Conversation:
-    """State of one connection; everything it keeps is bounded by `ahead_bytes`, one frame and one BEGIN.
+    """State of one connection; everything it keeps is bounded by `ahead_bytes()`, one frame and one BEGIN.
 
     Requests are read ahead of their answers, which come in order from a thread of its own. What is there to be read is
     read first: an answer to a connection that is gone makes the other machine's kernel drop what it still had for us.
-    `ahead_bytes` 0: nothing is read before the last request is answered, so that a simulation repeats exactly.
+    `ahead_bytes()` 0: nothing is read before the last request is answered, so that a simulation repeats exactly.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Conversation:
         site_id: str,
         der: bytes,
         clock: Clock,
-        ahead_bytes: int = 0,
+        ahead_bytes: Callable[[], int],
     ) -> None:
         self._link = link
         self._ingest = ingest
@@ -121,7 +122,7 @@ class Conversation:
         """Only a granted session is worth the memory."""
         return (
             self._grant is not None
-            and sum(asked.size_bytes for asked in self._asked) < self._ahead_bytes
+            and sum(asked.size_bytes for asked in self._asked) < self._ahead_bytes()
             and self._clock.monotonic() - self._said_at < AHEAD_SECONDS
             and self._link.has_more()
         )

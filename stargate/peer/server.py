@@ -18,6 +18,7 @@ from stargate.peer.identity import PeerSet, identify
 from stargate.peer.ingest import Ingest
 from stargate.peer.link import Link
 from stargate.transport import Listener, Stream
+from stargate.units import MiB
 
 log = logging.getLogger(__name__)
 S = TypeVar("S")
@@ -30,6 +31,9 @@ out.
 HANDSHAKE_SECONDS = 10.0
 CONNECTIONS_MAX = 32
 CONNECTIONS_PER_PEER_MAX = 4
+
+AHEAD_ALL_BYTES = 40 * MiB
+"""Read ahead on all connections together: each may have an equal part."""
 
 
 class PeerServer:
@@ -45,7 +49,7 @@ class PeerServer:
         clock: Clock,
         ahead_bytes: int = 0,
     ) -> None:
-        """`ahead_bytes`: see `Conversation`."""
+        """`ahead_bytes`: of one connection at most; see `Conversation`."""
         self._listeners = list(listeners)
         self._peers = peers
         self._ingest = ingest
@@ -132,12 +136,15 @@ class PeerServer:
         try:
             Conversation(
                 link, self._ingest, self._peers,
-                own_site_id=self._site_id, site_id=site_id, der=der, clock=self._clock, ahead_bytes=self._ahead_bytes,
+                own_site_id=self._site_id, site_id=site_id, der=der, clock=self._clock, ahead_bytes=self._ahead_share,
             ).run()  # fmt: skip
         finally:
             with self._lock:
                 self._links.pop(link, None)
             link.close()
+
+    def _ahead_share(self) -> int:
+        return min(self._ahead_bytes, AHEAD_ALL_BYTES // max(1, len(self._links)))
 
     def _enter(self, link: Link, site_id: str) -> bool:
         with self._lock:

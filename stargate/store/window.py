@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import mmap
 from collections.abc import Sequence
 
 from crc32c import crc32c
@@ -17,6 +18,8 @@ from stargate.units import BLOCK_BYTES, MiB
 log = logging.getLogger(__name__)
 
 PIECE_BYTES = 4 * MiB
+SPAN_BYTES = 64 * MiB
+"""Of address space. What is held of memory is the largest window so far."""
 
 
 class WindowBytes:
@@ -31,7 +34,10 @@ class WindowBytes:
     def load(self, start: int, end: int) -> None:
         """Read [start, end), unchecked. Raises LogRangeGone."""
         if len(self._memory) < end - start:
-            self._memory = memoryview(bytearray(end - start))
+            self.forget()  # before there is a larger one, for both would be held at once
+            self._memory = memoryview(
+                mmap.mmap(-1, max(end - start, SPAN_BYTES), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            )
         self._start = start
         segment = self._reader.info.segment_bytes
         at = start
