@@ -59,6 +59,7 @@ class _Job:
         self._arrived = arrived
         self._sync: SyncJob | None = None
         self._cancelled = False
+        self._recorded = False
         self._error: dict[str, str] | None = None
         self._thread = threading.Thread(target=self._run, name="sync-start", daemon=True)
         self._thread.start()
@@ -66,18 +67,17 @@ class _Job:
     def _run(self) -> None:
         try:
             sync = self._make()
+            self._sync = sync
+            if self._cancelled:
+                sync.cancel()
+            if sync.run().state == "done":
+                self._arrived()
+                self._recorded = True
         except StargateError as exc:
             self._error = {"code": exc.code, "message": exc.message}
-            return
         except Exception as exc:
-            log.exception("a replication could not be begun")
+            log.exception("a replication could not be begun, or its end not recorded")
             self._error = {"code": "internal", "message": f"the engine failed internally ({type(exc).__name__})"}
-            return
-        self._sync = sync
-        if self._cancelled:
-            sync.cancel()
-        if sync.run().state == "done":
-            self._arrived()
 
     @property
     def running(self) -> bool:
@@ -89,8 +89,12 @@ class _Job:
             self._sync.cancel()
 
     def status(self) -> dict[str, Any]:
+        """Done only when it is recorded here too: whoever reads `done` never starts the job again."""
         if self._sync is not None:
-            return self._sync.status().as_dict()
+            found = self._sync.status().as_dict()
+            if found["state"] == "done" and not self._recorded:
+                return {**found, "state": "failed" if self._error else "running", "error": self._error}
+            return found
         state = "failed" if self._error else "running"
         counts = dict.fromkeys(
             ("done_bytes", "total_bytes", "wire_bytes", "chunks_total", "chunks_sent", "chunks_deduplicated"), 0
