@@ -24,6 +24,9 @@ from prism.core.models import Site
 
 FORMAT = 1
 ENTITIES_MAX = 10_000
+GENERATION_MAX = 1 << 40
+"""No site activates a domain that often: room is left for `phases.next_generation`."""
+
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 
 
@@ -231,7 +234,7 @@ def _read(raw: Any) -> Manifest:
     return Manifest(
         domain_uuid=uuid.UUID(domain["uuid"]),
         domain_name=naming.domain_name(domain["name"]),
-        mode_generation=_number(domain["mode_generation"]),
+        mode_generation=_generation(domain["mode_generation"]),
         min_snapshots_to_retain=max(1, _number(domain.get("min_snapshots_to_retain", 1))),
         site_uuid=uuid.UUID(site["uuid"]),
         site_name=str(site["name"])[:75],
@@ -286,6 +289,12 @@ def _number(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
         raise ValueError(f"{value!r} is not a number of ours")
     return value
+
+
+def _generation(value: Any) -> int:
+    if _number(value) > GENERATION_MAX:
+        raise ValueError(f"{value!r} activations of a protection domain")
+    return _number(value)
 
 
 def _mac(value: Any) -> str:

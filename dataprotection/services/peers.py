@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from dataprotection.choices import Mode, SnapshotKind, SnapshotState
 from dataprotection.models import ProtectionDomain, Snapshot, StorageContainer
-from dataprotection.services import domains, handover, manifest, phases, recover, stale
+from dataprotection.services import domains, gating, handover, manifest, phases, recover, stale
 from dataprotection.services.fencing import current_term
 from dataprotection.services.manifest import Manifest
 from dataprotection.states import Event, Phase
@@ -187,6 +187,8 @@ def _refuse_offer(call: PeerCall, ask: OfferSnapshot, found: Manifest) -> None:
             f"{found.domain_name} is active on this site.",
             "Deactivate it on the site whose data is stale.",
         )
+    if domain is not None:
+        _refuse_unbelievable(domain, found.mode_generation)
     short = _missing_bytes(found)
     if short > 0:
         raise Conflict("no_space", f"There is not enough free space here: {short} bytes are missing.")
@@ -286,6 +288,7 @@ def _activate(domain: ProtectionDomain, ask: ActivateDomain, actor: Actor) -> No
         raise NotFound("The snapshot to activate from is not here.", "Replicate it first.")
     if ask.mode_generation <= domain.mode_generation:
         raise Conflict("stale_generation", f"This site knows a newer activation of {domain.name}.")
+    _refuse_unbelievable(domain, ask.mode_generation)
     found = manifest.read(row.manifest)
     phases.fire(domain, Event.WORKER_LOST if domain.phase == Phase.MIGRATING_IN else Event.RECEIVE, actor=actor)
     try:
@@ -305,6 +308,15 @@ def _activate(domain: ProtectionDomain, ask: ActivateDomain, actor: Actor) -> No
         raise
 
 
+def _refuse_unbelievable(domain: ProtectionDomain, generation: int) -> None:
+    if not phases.believable(domain, generation):
+        raise Conflict(
+            "unbelievable_generation",
+            f"No history of activations that this site knows leads to generation {generation} of {domain.name}.",
+            "Activate the domain here by hand, if that is what is wanted.",
+        )
+
+
 def announce_active(call: PeerCall, ask: AnnounceActive) -> dict[str, Any]:
     """The peer serves the domain. If we do too, both say so; the higher generation is right."""
     domain = ProtectionDomain.objects.filter(pk=ask.domain).first()
@@ -312,6 +324,9 @@ def announce_active(call: PeerCall, ask: AnnounceActive) -> dict[str, Any]:
         return {"known": False}
     actor = Actor.peer(call.site.name, call.address)
     audit.record("domain.announce_active", actor=actor, outcome=Outcome.OK, object_name=domain.name)
+    if call.site.pk not in {site.pk for site in gating.peers_of(domain)}:
+        stale.disbelieve(domain, call.site, "it never had the domain from here")
+        return {"known": False}
     stale.compare(domain, call.site, {"mode": "active", "mode_generation": ask.mode_generation})
     domain.refresh_from_db()
     return {"known": True, "mode": domain.mode, "mode_generation": domain.mode_generation}

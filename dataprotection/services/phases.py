@@ -35,6 +35,9 @@ _WHY = {
     ),
 }
 
+GENERATION_LEAP_MAX = 1024
+"""Activations that two sites may have missed of each other. Each raises the generation by one, a forced one by two."""
+
 
 def fire(domain: ProtectionDomain, event: Event, *, actor: Actor, reason: str = "", **changes: Any) -> Phase:
     """Make the step, with `changes` to other columns in the same UPDATE. Raises IllegalTransition (409).
@@ -62,6 +65,12 @@ def fire(domain: ProtectionDomain, event: Event, *, actor: Actor, reason: str = 
 def next_generation(domain: ProtectionDomain, *others: int) -> int:
     """The generation of an activation that is ordered now: above all that any site is known to have had."""
     return max(domain.mode_generation, domain.generation_seen, *others) + 1
+
+
+def believable(domain: ProtectionDomain, generation: object) -> bool:
+    """Whether another site may really have come to this `generation`, which is as hostile as all that it says."""
+    known = max(domain.mode_generation, domain.generation_seen)
+    return type(generation) is int and 0 <= generation <= known + GENERATION_LEAP_MAX
 
 
 def refusal(domain: ProtectionDomain, event: Event) -> IllegalTransition:

@@ -12,7 +12,7 @@ from django.db import close_old_connections
 
 from dataprotection.choices import Mode, StaleState
 from dataprotection.models import ProtectionDomain
-from dataprotection.services import domains, gating, targets
+from dataprotection.services import domains, gating, phases, targets
 from dataprotection.states import Phase
 from prism.core.engine import engine
 from prism.core.exceptions import Refused
@@ -29,6 +29,7 @@ ASK_SECONDS = 20.0
 WORKERS_MAX = 16
 TWICE = "active_on_multiple_sites"
 """The alert of a domain that two sites serve."""
+NOT_BELIEVED = "activation_not_believed"
 
 
 def check_all() -> None:
@@ -66,8 +67,10 @@ def compare(domain: ProtectionDomain, site: RemoteSite, state: dict[str, Any]) -
     """Draw the conclusion from one peer's word. True when our side must not be written to.
 
     Equal generations mean that both sides were activated without knowing of each other: neither is right by itself, so
-    both stop being written to until an operator deactivates one.
+    both stop being written to until an operator deactivates one. What is not believed changes nothing here.
     """
+    if not _believed(domain, site, state):
+        return False
     theirs = int(state.get("mode_generation", 0))
     ProtectionDomain.objects.filter(pk=domain.pk, generation_seen__lt=theirs).update(generation_seen=theirs)
     if state.get("mode") != Mode.ACTIVE or domain.mode != Mode.ACTIVE or domain.phase != Phase.ACTIVE:
@@ -90,8 +93,19 @@ def compare(domain: ProtectionDomain, site: RemoteSite, state: dict[str, Any]) -
     return stale
 
 
+def disbelieve(domain: ProtectionDomain, site: RemoteSite, why: str) -> None:
+    """Tell the operators; nobody else can know whether the site lies."""
+    alerts.raise_alert(
+        NOT_BELIEVED,
+        f"What {site.name} says of {domain.name} is not believed: {why}.",
+        object_type=domains.TYPE,
+        object_name=domain.name,
+        object_id=domain.uuid,
+    )
+
+
 def _conclude(domain: ProtectionDomain, answers: list[tuple[RemoteSite, dict[str, Any] | None]]) -> None:
-    known = [(site, state) for site, state in answers if state is not None]
+    known = [(site, state) for site, state in answers if state is not None and _believed(domain, site, state)]
     twice = [(site, state) for site, state in known if state.get("mode") == Mode.ACTIVE]
     verdicts = [_compare_and_tell(domain, site, state) for site, state in twice]
     if any(verdicts):
@@ -104,6 +118,15 @@ def _conclude(domain: ProtectionDomain, answers: list[tuple[RemoteSite, dict[str
     if not twice and not unanswered:
         alerts.clear(TWICE, object_type=domains.TYPE, object_name=domain.name, object_id=domain.uuid)
     _gate(domain, "open", "" if verdict == StaleState.NONE else "unconfirmed")
+
+
+def _believed(domain: ProtectionDomain, site: RemoteSite, state: dict[str, Any]) -> bool:
+    """An answer that is not counts as none."""
+    theirs = state.get("mode_generation", 0)
+    if phases.believable(domain, theirs):
+        return True
+    disbelieve(domain, site, f"generation {str(theirs)[:40]!r}, here it is {domain.mode_generation}")
+    return False
 
 
 def _compare_and_tell(domain: ProtectionDomain, site: RemoteSite, state: dict[str, Any]) -> bool:

@@ -96,6 +96,13 @@ KINDS: dict[str, AlertKind] = {
         "The protection domain was activated on a remote site while this site could not be reached.",
         "Deactivate it on the site whose data is stale; that site keeps a snapshot of it first.",
     ),
+    "activation_not_believed": AlertKind(
+        "Activation On Remote Site Not Believed",
+        _C,
+        "A paired site claims a protection domain in a way that no history of activations explains: it is broken, or "
+        "not what it was paired as.",
+        "Look at that site. Unpair it if it cannot be trusted; if its claim is true, deactivate the domain here.",
+    ),
     "network_mapping_missing": AlertKind(
         "Remote Site Network Mapping Missing",
         _W,
