@@ -15,7 +15,7 @@ from stargate.front.layers import HOT_BIT, POSITION_SHIFT, Layers
 from stargate.front.ops import op_of
 from stargate.fs.disk import Disk
 from stargate.hot.format import HotTable
-from stargate.oplog.damage import DamagedLog
+from stargate.oplog.damage import LOG_MADE, DamagedLog
 from stargate.oplog.format import CONTROL, WRITE, ZERO, LogBatch, LogMark, damaged, first_mark
 from stargate.oplog.log import OpLog
 from stargate.oplog.reader import LogReader
@@ -56,9 +56,11 @@ def open_log(disk: Disk, state: State, *, segment_bytes: int, cap_bytes: int) ->
 def _open_whole(disk: Disk, state: State, segment_bytes: int, cap_bytes: int) -> OpLog:
     """Raises LogDamaged, DamagedData."""
     if not OpLog.exists(disk, "oplog"):
-        if state.log_id:
-            raise damaged(state.covered.position, "the log is gone, the catalog expects it under oplog/")
+        if state.log_id or disk.exists(LOG_MADE):
+            raise damaged(state.covered.position, "the log is gone; it was under oplog/")
         OpLog.create(disk, "oplog", log_id=uuid.uuid4().bytes, segment_bytes=segment_bytes, cap_bytes=cap_bytes).close()
+    disk.open(LOG_MADE, create=True).close()
+    disk.sync_dir("")
     log_id = load_superblock(disk, "oplog")[0].log_id
     if state.log_id and state.log_id != log_id.hex():
         raise DamagedData("log and catalog belong to different data folders; do not mix copies")

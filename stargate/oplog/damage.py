@@ -20,6 +20,9 @@ from stargate.oplog.skim import Skimmer
 from stargate.oplog.slots import Slot, load_superblock, open_slots
 from stargate.units import GiB, MiB
 
+LOG_MADE = "oplog.made"
+"""An empty file beside the log's folder: a log was handed out here. It speaks while the catalog does not know its id."""
+
 
 class DamagedLog(OpLog):
     """`damage` says where and why. `appended` and `durable` are the last mark of the chain, for ever."""

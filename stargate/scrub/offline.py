@@ -22,6 +22,7 @@ from stargate.front.recovery import load_state
 from stargate.fs.disk import Disk
 from stargate.hot.regions import HotReader
 from stargate.hot.tables import damaged_copy, read_batch_table, restore_head
+from stargate.oplog.damage import LOG_MADE
 from stargate.oplog.format import SUPERBLOCK_SLOT_BYTES, LogMark, first_mark
 from stargate.oplog.note import DurableNote
 from stargate.oplog.reader import LogReader
@@ -66,8 +67,8 @@ def _no_pause(read_bytes: int) -> None:
 
 def _log(disk: Disk, state: State) -> Iterator[Problem]:
     if not disk.exists("oplog/superblock"):
-        if state.log_id:
-            yield Problem("log", "The log is gone: the catalog expects it under oplog/. Bring the folder back.")
+        if state.log_id or disk.exists(LOG_MADE):
+            yield Problem("log", "The log is gone; it was under oplog/. Bring the folder back.")
         return
     try:
         info, good = load_superblock(disk, "oplog")

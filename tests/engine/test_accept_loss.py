@@ -132,7 +132,7 @@ def test_a_log_that_is_gone_is_given_up_too() -> None:
     assert read(site, name, 0) == word(b"old.")
 
 
-@pytest.mark.parametrize("lost", ["superblock", "first batch", "segment header"])
+@pytest.mark.parametrize("lost", ["superblock", "first batch", "segment header", "folder"])
 def test_a_log_that_lost_its_beginning_before_the_first_drain_is_read_only_until_it_is_given_up(lost: str) -> None:
     """The catalog knows of no disk yet: none is shown. But it is no fresh site that takes orders either."""
     site, name = started()
@@ -142,6 +142,8 @@ def test_a_log_that_lost_its_beginning_before_the_first_drain_is_read_only_until
     path = "oplog/superblock" if lost == "superblock" else "oplog/slot-0000"
     node = site.disk._node(path)
     start = SEGMENT_HEADER_BYTES if lost == "first batch" else 0
+    for gone in [p for p in site.disk.snapshot() if p.startswith("oplog/") and lost == "folder"]:
+        site.disk.unlink(gone)
     for data in (node.data, node.durable):
         data[start : start + 3] = bytes(3)
         if lost == "superblock":

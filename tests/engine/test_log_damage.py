@@ -154,6 +154,30 @@ def test_a_log_that_lost_its_head_leaves_what_was_drained(lost: str) -> None:
         read(site, name, 0)
 
 
+@pytest.mark.parametrize("lost", ["folder", "superblock", "zeroed superblock"])
+def test_a_log_wholly_lost_before_its_first_drain_is_damage_and_no_new_one_is_made(lost: str) -> None:
+    site, name = started()
+    write(site, name, 0, word(b"lost"))
+    assert site.store is not None
+    assert not site.store.hub.state.log_id, "nothing is drained yet"
+    site.kill_front()
+    if lost == "zeroed superblock":
+        file = site.disk.open("oplog/superblock")
+        file.pwritev([bytes(file.size())], 0)
+    for path in [p for p in site.disk.snapshot() if p.startswith("oplog/")]:
+        if lost == "folder" or (lost == "superblock" and path.endswith("superblock")):
+            site.disk.unlink(path)
+    before = files(site)
+    for _ in range(2):
+        site.start_front()
+        assert site.front is not None
+        assert site.front.orders.do_status()["damaged"]["heads_lost"]
+        with pytest.raises(LogDamaged, match="accept-loss"):
+            create(site)
+        site.kill_front()
+    assert files(site) == before
+
+
 def to_the_damage(site: Site) -> None:
     """Drain until it is met: the first look at it."""
     with pytest.raises(LogDamaged):
