@@ -111,7 +111,7 @@ class Replication:
         snapshot = str(uuid.uuid4())
         started = time.monotonic()
         pair.source.engine.snapshot_create(snapshot, [disk], manifest={})
-        status = pair.replicate(snapshot, base)
+        status = pair.replicate(snapshot, base, [disk])
         self._sample(row.format(step=step), "stargate", time.monotonic() - started)
         if not drained:
             self._sample(WIRE.format(step=step), "stargate", status["wire_bytes"] / MiB, "MiB")

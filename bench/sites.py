@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class Pair:
         self.source.engine.peer_set(self.target.site_id, "target", certificates[1])
         self.target.engine.peer_set(self.source.site_id, "source", certificates[0])
 
-    def replicate(self, snapshot: str, base: str | None = None) -> dict[str, Any]:
+    def replicate(self, snapshot: str, base: str | None = None, disks: Sequence[str] = ()) -> dict[str, Any]:
         """From the order until the target lists the snapshot, which it does when all of it is verified and durable."""
         session = str(uuid.uuid4())
         self.target.engine.grant(session, self.source.site_id, snapshot, 1 << 40, REPLICATION_SECONDS)
@@ -42,6 +43,7 @@ class Pair:
             site_id=self.target.site_id,
             session=session,
             base=base,
+            disks=disks,
         )
         deadline = time.monotonic() + REPLICATION_SECONDS
         while (status := self.source.engine.sync_status(session))["state"] == "running":

@@ -83,8 +83,12 @@ class SyncJob:
         clock: Clock,
         rate: Callable[[], int | None] | None = None,
         pack_threads: int = 0,
+        earlier: Counters | None = None,
+        earlier_wire_bytes: int = 0,
     ) -> None:
-        """`pack_threads`: 0 packs in the thread of `run`."""
+        """`pack_threads`: 0 packs in the thread of `run`. `earlier`: what an `EarlySender` did; its guest bytes count
+        when the walk meets them.
+        """
         self._order = order
         self._store = store
         self._target = target
@@ -96,8 +100,9 @@ class SyncJob:
         self._lock = threading.Lock()
         self._client: PeerClient | None = None
         self._thread: threading.Thread | None = None
-        self._counters = Counters(total_bytes=sum(member.size_bytes for member in order.members))
-        self._earlier_wire_bytes = 0
+        self._counters = earlier or Counters()
+        self._counters.total_bytes = sum(member.size_bytes for member in order.members)
+        self._earlier_wire_bytes = earlier_wire_bytes
         self._phase: Phase = "connecting"
         self._state: State = "running"
         self._error: dict[str, str] | None = None

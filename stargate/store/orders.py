@@ -14,6 +14,7 @@ from stargate.control.server import Orders
 from stargate.errors import DamagedData, InvalidArgument, NotFound, Unavailable
 from stargate.extents.store import ExtentStore
 from stargate.extents.tree import diff
+from stargate.peer.client import Target
 from stargate.scrub.scrubber import Scrubber
 from stargate.store.accounts import Accounts
 from stargate.store.grants import CatalogGrants
@@ -178,17 +179,17 @@ class StoreOrders(Orders):
         fingerprinting: bool,
         base: str | None,
         compress: bool,
+        disks: Sequence[str] = (),
     ) -> Json:
         self._outgoing.start(
             job,
             snapshot,
-            address=address,
-            port=port,
-            site_id=site_id,
+            target=Target(address, port, site_id),
             session=session,
             fingerprinting=fingerprinting,
             base=base,
             compress=compress,
+            disks=disks,
             rooted=self.rooted,
         )
         return {"job": job}

@@ -10,23 +10,27 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from stargate.catalog.state import BatchRef, Snapshot
 from stargate.catalog.state import Peer as CatalogPeer
-from stargate.catalog.state import Snapshot
 from stargate.clock import Clock
 from stargate.errors import NotFound, StargateError, Unavailable
 from stargate.extents.store import ExtentStore
-from stargate.peer.client import Target
+from stargate.hot.format import HotTable
+from stargate.peer.client import PeerClient, Target
 from stargate.peer.codec import PACK_THREADS
 from stargate.peer.conversation import AHEAD_BYTES
+from stargate.peer.early import EarlySender
 from stargate.peer.identity import Identity, Peer, PeerSet, certificate_der, load_identity
 from stargate.peer.ingest import StoreIngest
 from stargate.peer.server import PeerServer
 from stargate.peer.sync import Order, SyncJob
 from stargate.peer.wire import Member
+from stargate.store.ahead import Ahead, Windows
 from stargate.store.grants import CatalogGrants
 from stargate.store.hub import CatalogHub
 from stargate.transport import TcpTransport
@@ -52,9 +56,10 @@ class Pins(PeerSet):
 
 
 class _Job:
-    """A sync job together with the wait for its snapshot's fold."""
+    """A sync job together with the wait for its snapshot's fold. `ahead`: what `make` has delivered meanwhile."""
 
-    def __init__(self, make: Callable[[], SyncJob], arrived: Callable[[], None]) -> None:
+    def __init__(self, make: Callable[[], SyncJob], arrived: Callable[[], None], ahead: Ahead | None = None) -> None:
+        self._ahead = ahead
         self._make = make
         self._arrived = arrived
         self._sync: SyncJob | None = None
@@ -85,6 +90,8 @@ class _Job:
 
     def cancel(self) -> None:
         self._cancelled = True
+        if self._ahead is not None:
+            self._ahead.cancel()
         if self._sync is not None:
             self._sync.cancel()
 
@@ -99,14 +106,26 @@ class _Job:
         counts = dict.fromkeys(
             ("done_bytes", "total_bytes", "wire_bytes", "chunks_total", "chunks_sent", "chunks_deduplicated"), 0
         )
+        if self._ahead is not None:
+            counts["chunks_sent"] = self._ahead.sender.counters.chunks_sent
+            counts["wire_bytes"] = self._ahead.sender.wire_bytes
         return {"phase": "folding", "state": state, "error": self._error, **counts}
 
 
 class Outgoing:
     """Sync jobs by id."""
 
-    def __init__(self, hub: CatalogHub, extents: ExtentStore, identity_dir: Path, site_id: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        hub: CatalogHub,
+        extents: ExtentStore,
+        read_table: Callable[[BatchRef], HotTable],
+        identity_dir: Path,
+        site_id: str,
+        clock: Clock,
+    ) -> None:
         self._hub = hub
+        self._read_table = read_table
         self.store = extents
         self._identity_dir = identity_dir
         self.site_id = site_id
@@ -130,19 +149,21 @@ class Outgoing:
         job: str,
         snapshot: str,
         *,
-        address: str,
-        port: int,
-        site_id: str,
+        target: Target,
         session: str,
         fingerprinting: bool,
         base: str | None,
         compress: bool,
+        disks: Sequence[str],
         rooted: Rooted,
     ) -> None:
         """Start the job, or start it again when it ended; while it runs, nothing happens."""
 
+        ahead = self._ahead(target, session, snapshot, disks, compress) if disks and fingerprinting else None
+
         def make() -> SyncJob:
-            found = rooted(snapshot, ROOTED_TIMEOUT_SECONDS)
+            with ahead or nullcontext():
+                found = rooted(snapshot, ROOTED_TIMEOUT_SECONDS)
             bases = self._roots(base) if base is not None else {}
             order = Order(
                 session=session,
@@ -153,24 +174,36 @@ class Outgoing:
                 fingerprinting=fingerprinting,
                 compress=compress,
             )
-            target = Target(address, port, site_id)
-            transport = TcpTransport.mutual_tls(self.identity(), self.peers, site_id=site_id)
             return SyncJob(
-                order, self.store, target, transport, self.peers,
+                order, self.store, target, self._transport(target), self.peers,
                 own_site_id=self.site_id, clock=self.clock, pack_threads=PACK_THREADS,
+                earlier=ahead.sender.counters if ahead else None,
+                earlier_wire_bytes=ahead.sender.wire_bytes if ahead else 0,
             )  # fmt: skip
 
         def arrived() -> None:
-            self.heard_of[site_id] = address, port
-            self._note_sent(snapshot, site_id)
+            self.heard_of[target.site_id] = target.address, target.port
+            self._note_sent(snapshot, target.site_id)
 
         with self._lock:
             running = self._jobs.get(job)
             if running is not None and running.running:
                 return
             self._jobs.pop(job, None)
-            self._jobs[job] = _Job(make, arrived)
+            self._jobs[job] = _Job(make, arrived, ahead)
             self._forget()
+
+    def _transport(self, target: Target) -> TcpTransport:
+        return TcpTransport.mutual_tls(self.identity(), self.peers, site_id=target.site_id)
+
+    def _ahead(self, target: Target, session: str, snapshot: str, disks: Sequence[str], compress: bool) -> Ahead:
+        def connect() -> PeerClient:
+            return PeerClient.connect(target, self._transport(target), self.peers, self.site_id, session)
+
+        sender = EarlySender(
+            session, snapshot, self.store, clock=self.clock, compress=compress, pack_threads=PACK_THREADS
+        )
+        return Ahead(sender, connect, Windows(self._hub, self._read_table, snapshot, disks))
 
     def _note_sent(self, snapshot: str, site_id: str) -> None:
         """From now on the site may read it back, and is asked for it when it is damaged here."""

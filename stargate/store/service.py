@@ -84,7 +84,7 @@ class StoreProcess:
         self._curator = Curator(
             self._hub, sweeper, accounts, grants, self._done, settings.curator_seconds, clock, self._space
         )
-        self._outgoing = Outgoing(self._hub, extents, settings.data / "identity", settings.site_id, clock)
+        self._outgoing = Outgoing(self._hub, extents, read_table, settings.data / "identity", settings.site_id, clock)
         self._port = PeerPort(self._outgoing, grants, settings.listen, settings.peer_port, self._done)
         outgoing = self._outgoing
         self._scrubber = Scrubber(

@@ -31,7 +31,9 @@ def pair(folder: Path) -> Iterator[tuple[EngineSite, EngineSite]]:
             site.stop()
 
 
-def replicate(source: EngineSite, target: EngineSite, snapshot: str, base: str | None = None) -> dict[str, Any]:
+def replicate(
+    source: EngineSite, target: EngineSite, snapshot: str, base: str | None = None, disks: tuple[str, ...] = ()
+) -> dict[str, Any]:
     session = str(uuid.uuid4())
     target.engine.grant(session, source.site_id, snapshot, 1 << 40, 600)
     source.engine.sync_start(
@@ -42,6 +44,7 @@ def replicate(source: EngineSite, target: EngineSite, snapshot: str, base: str |
         site_id=target.site_id,
         session=session,
         base=base,
+        disks=disks,
     )
     wait_for(lambda: source.engine.sync_status(session)["state"] != "running", "the replication")
     status = source.engine.sync_status(session)
@@ -85,6 +88,21 @@ def test_full_incremental_unchanged_and_known_data(pair: tuple[EngineSite, Engin
     status = replicate(a, b, fourth)
     assert (status["chunks_sent"], status["chunks_deduplicated"]) == (0, 512)
     assert b.content(f"snapshot:{fourth}:{copy}") == a.content(copy)
+
+
+def test_what_leaves_while_the_log_is_drained_travels_once(pair: tuple[EngineSite, EngineSite]) -> None:
+    a, b = pair
+    disk = a.disk(64 * MiB)
+    fill(a, disk, 20 * MiB, seed=8)
+    first = a.snapshot(disk)
+    status = replicate(a, b, first, disks=(disk,))
+    assert (status["chunks_total"], status["chunks_sent"], status["chunks_deduplicated"]) == (320, 320, 0)
+    assert 20 * MiB < status["wire_bytes"] < 21 * MiB
+    fill(a, disk, 5 * MiB, seed=9)
+    second = a.snapshot(disk)
+    status = replicate(a, b, second, base=first, disks=(disk,))
+    assert (status["chunks_total"], status["chunks_sent"], status["chunks_deduplicated"]) == (80, 80, 0)
+    assert b.content(f"snapshot:{second}:{disk}") == a.content(disk)
 
 
 def test_the_target_serves_a_clone_with_the_source_gone(pair: tuple[EngineSite, EngineSite]) -> None:

@@ -176,7 +176,7 @@ class SimSite(Site):
         ingest = StoreIngest(store.extents, store.grants)
         ingest._shapes._lock = lock  # type: ignore[assignment]
         ingest._read_back = mending.LyingReadBack(self)
-        self.outgoing = Outgoing(store.hub, store.extents, Path(), self.site_id, self.clock)
+        self.outgoing = Outgoing(store.hub, store.extents, self._table, Path(), self.site_id, self.clock)
         self.port = PeerServer([], self.outgoing.peers, ingest, site_id=self.site_id, clock=self.clock)
         self.orders = PeerOrders(store.hub, store.worker, store.grants, self.outgoing, self.clock)
         self.scrubber = mending.scrubber(self)
