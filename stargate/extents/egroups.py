@@ -61,6 +61,7 @@ class EgroupFiles:
         self.disk = disk
         self._read_only = read_only
         self._files: dict[int, File] = {}
+        self._claimed: set[int] = set()
 
     def numbers(self) -> list[int]:
         if not self.disk.exists(FOLDER):
@@ -89,8 +90,22 @@ class EgroupFiles:
             raise DamagedData(f"{path_of(egroup)} ends before {offset + length}")
         return data
 
-    def adopt(self, egroup: int, file: File) -> None:
+    def claim(self, egroup: int) -> File | None:
+        """The file for appending, by this process alone while it is open; None when another one has it. A store that
+        was taken for dead may come back and finish a write: nobody else appends to the files that it holds.
+        """
+        if egroup in self._claimed:
+            return self._files[egroup]
+        try:
+            file = self.disk.lock(path_of(egroup))
+        except Unavailable:
+            return None
+        before = self._files.get(egroup)
         self._files[egroup] = file
+        self._claimed.add(egroup)
+        if before is not None:
+            before.close()
+        return file
 
     def restore_head(self, egroup: int, store_id: bytes) -> None:
         """Write a damaged header anew, durably; it has one content only."""
@@ -156,6 +171,7 @@ class EgroupFiles:
         for file in self._files.values():
             file.close()
         self._files.clear()
+        self._claimed.clear()
 
 
 def _header_at(data: bytes, offset: int, store_id: bytes, egroup: int) -> tuple[int, ef.ExtentHeader] | None:
@@ -200,9 +216,9 @@ class Appender:
         """Where to go on. Behind a crash the file may end in bytes that no index entry owns: never reused, never
         truncated.
         """
-        if not self.egroup:
+        file = self._files.claim(self.egroup) if self.egroup else None
+        if file is None:
             return self._limit
-        file = self._files.file(self.egroup)
         try:
             parse_head(file.pread(HEAD_BYTES, 0), self.egroup)
         except DamagedData:
@@ -283,14 +299,22 @@ class Appender:
                 file.truncate(self._durable.get(egroup, HEAD_BYTES))
 
     def _start(self, egroup: int) -> None:
+        """Begin a file that nobody has begun: the next number may be one of a store that took over, or was taken for
+        dead.
+        """
         with _writing():
-            file = self._files.disk.open(path_of(egroup), create=True)
+            while (file := self._fresh(egroup)) is None:
+                egroup += 1
             self._new_names = True
             _whole(file, [pack_head(egroup, self.store_id)], 0)
-        self._files.adopt(egroup, file)
         self._file = file
         self._dirty[egroup] = file
         self.egroup, self._end, self._at = egroup, HEAD_BYTES, HEAD_BYTES
+
+    def _fresh(self, egroup: int) -> File | None:
+        """None for one that holds extents, or is another process's."""
+        file = self._files.claim(egroup)
+        return None if file is None or file.size() > HEAD_BYTES else file
 
 
 def _whole(file: File, buffers: Sequence[Buffer], offset: int) -> None:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from errno import EDQUOT
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -143,6 +145,7 @@ class MemoryIndex:
 
 _VALUE = struct.Struct("<IIIIBBBI")
 _KIND_AT = 16
+_OWNER = b"owner"
 _RANGE = struct.Struct(">II")
 _LENGTH = struct.Struct("<I")
 
@@ -161,6 +164,7 @@ class LmdbIndex:
 
     def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
         """Raises Unavailable when a reader finds no index yet."""
+        self._mark = os.urandom(16)
         folder = Path(path)
         if not read_only:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -177,6 +181,8 @@ class LmdbIndex:
             self._extents = self._env.open_db(b"extents", create=not read_only)
             self._freed = self._env.open_db(b"freed", create=not read_only)
             self._meta = self._env.open_db(b"meta", create=not read_only)
+            with self._env.begin(db=self._meta) as txn:
+                self._owner = txn.get(_OWNER)
         except (lmdb.InvalidError, lmdb.CorruptedError) as exc:
             raise DamagedIndex(f"the extent index at {folder} is damaged", str(exc)) from exc
         except lmdb.Error as exc:
@@ -205,15 +211,28 @@ class LmdbIndex:
         """Raises NoSpace (nothing happened) or StoreFrozen."""
         try:
             with self._env.begin(write=True) as txn:
+                self._check_owner(txn)
                 self._apply(txn, change)
+            self._owner = self._mark
         except lmdb.MapFullError as exc:
             raise NoSpace("the extent index has reached its largest size", str(exc)) from exc
         except lmdb.DiskError as exc:
             raise NoSpace("no space for the extent index", str(exc)) from exc
         except lmdb.Error as exc:
+            if os.strerror(EDQUOT) in str(exc):
+                raise NoSpace("no space in its quota for the extent index", str(exc)) from exc
             raise StoreFrozen(
                 "the extent index cannot be written; restart the store, it is rebuilt when damaged", str(exc)
             ) from exc
+
+    def _check_owner(self, txn: lmdb.Transaction) -> None:
+        """Whoever commits first after it opened the index owns it from then on. A process before it, which was taken
+        for dead, learns that inside its own transaction: there is no moment between the look and the change.
+        """
+        if txn.get(_OWNER, db=self._meta) != self._owner:
+            raise StoreFrozen("another store process has taken over this data folder; this one stops")
+        if self._owner != self._mark:
+            txn.put(_OWNER, self._mark, db=self._meta)
 
     def _apply(self, txn: lmdb.Transaction, change: Change) -> None:
         for digest, location in sorted(change.puts):
@@ -290,8 +309,10 @@ class LmdbIndex:
     def clear(self) -> None:
         """Empty the index. Without its identity it asks to be rebuilt at the next open."""
         with self._env.begin(write=True) as txn:
+            self._check_owner(txn)
             for db in (self._meta, self._freed, self._extents):
                 txn.drop(db, delete=False)
+        self._owner = None
 
     def close(self) -> None:
         self._env.close()

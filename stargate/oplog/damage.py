@@ -21,7 +21,7 @@ from stargate.oplog.slots import Slot, load_superblock, open_slots
 from stargate.units import GiB, MiB
 
 LOG_MADE = "oplog.made"
-"""An empty file beside the log's folder: a log was handed out here. It speaks while the catalog does not know its id."""
+"""An empty file beside the log's folder: a log was handed out here. It speaks while the catalog has no id of it."""
 
 
 class DamagedLog(OpLog):
