@@ -42,7 +42,7 @@ from stargate.oplog.damage import DamagedLog
 from stargate.oplog.format import WRITE, ZERO, Append, Appended
 from stargate.oplog.log import OpLog, SegmentFull
 from stargate.space import Gauge, Level
-from stargate.units import BLOCK_BYTES, MiB
+from stargate.units import BLOCK_BYTES, KiB, MiB
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,8 @@ _ZERO_BLOCK = bytes(BLOCK_BYTES)
 
 STEADY_SYNC_BYTES = 8 * MiB
 SEAL_AHEAD = 4 * MiB
-"""So near its end a segment is synced all the time, for writers wait for the last sync."""
+SEAL_SYNC_BYTES = 256 * KiB
+"""So near its end a segment is synced in steps of this, for writers wait for the last sync."""
 
 PACE_FROM = 0.70
 PACE_STOP = 0.95
@@ -242,7 +243,8 @@ class FrontEngine:
         (contents, appends, places, used_bytes), self._unplaced = self._unplaced, None
         _place(contents, appends, places)
         self.pacer.wrote(oplog.used_bytes - used_bytes)
-        if oplog.appended.position - oplog.durable.position >= STEADY_SYNC_BYTES or oplog.segment_left < SEAL_AHEAD:
+        step = STEADY_SYNC_BYTES if oplog.segment_left >= SEAL_AHEAD else SEAL_SYNC_BYTES
+        if oplog.appended.position - oplog.durable.position >= step:
             self.sync.ask()
 
     def _check_room(self, appends: Sequence[Append]) -> None:

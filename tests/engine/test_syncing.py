@@ -6,17 +6,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
+from uuid import UUID
 
 import pytest
 
+from stargate.catalog.state import Op, State
 from stargate.errors import LogFrozen
 from stargate.eventfd import EventFd
+from stargate.front import ops
+from stargate.front.engine import SEAL_AHEAD, SEAL_SYNC_BYTES, STEADY_SYNC_BYTES, FrontEngine
+from stargate.front.layers import Layers
 from stargate.front.syncing import HERE_SECONDS_MAX, FastDisk, SyncThread
 from stargate.fs.memdisk import MemDisk
 from stargate.oplog.format import WRITE, Append
 from stargate.oplog.log import OpLog
 from stargate.oplog.note import DurableNote
-from stargate.units import KiB
+from stargate.units import GiB, KiB, MiB
 
 BLOCK = Append(WRITE, 1, 0, b"\1" * 4096, 4096)
 
@@ -33,6 +39,41 @@ def syncing() -> Iterator[tuple[MemDisk, OpLog, SyncThread]]:
         thread.stop()
         thread.join(10)
         assert not thread.is_alive()
+
+
+def _asked_at(engine: FrontEngine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Fills the segment block by block, with a disk that is done at once; how much was unsynced at each sync."""
+    found: list[int] = []
+
+    def ask() -> None:
+        found.append(engine.log.appended.position - engine.log.durable.position)
+        engine.log.sync()
+
+    monkeypatch.setattr(engine.sync, "ask", ask)
+    op: Op = ops.create(engine.state, str(UUID(int=1)), GiB, 64 * KiB, export_name="d", role="active", parent=None)
+    engine.append_ops([op])
+    layer = engine.layers.get(op["epoch"])
+    engine.log.sync()
+    while engine.log.segment_left > 16 * KiB:
+        engine.stage_write(1, layer, 0, BLOCK.data or b"")
+        engine.commit()
+    return found
+
+
+def test_it_syncs_the_end_of_a_segment_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sync per batch there took half a core from the guests, for half a second in eight."""
+    segment_bytes = 16 * MiB
+    log = OpLog.create(MemDisk(), "oplog", log_id=bytes(16), segment_bytes=segment_bytes, cap_bytes=64 * MiB)
+    state = State()
+    reader = cast(Any, None)
+    layers = Layers(state, reader)
+    engine = FrontEngine(log, state, layers, log_reader=reader, hot_reader=reader, chunks=reader)
+    asked = _asked_at(engine, monkeypatch)
+    assert log.appended.position - log.durable.position < SEAL_SYNC_BYTES + 8 * KiB, "the last sync is a short one"
+    early = [unsynced for unsynced in asked if unsynced >= STEADY_SYNC_BYTES]
+    assert len(early) == 1
+    assert all(unsynced >= SEAL_SYNC_BYTES for unsynced in asked)
+    assert SEAL_AHEAD // SEAL_SYNC_BYTES - 2 <= len(asked) - len(early) <= SEAL_AHEAD // SEAL_SYNC_BYTES
 
 
 def test_it_makes_durable_what_nobody_flushes() -> None:
