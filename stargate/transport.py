@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol, Self
 
-from stargate.peer.identity import Identity, PeerSet, client_context, server_context
+from stargate.peer.identity import Identity, PeerSet, ServerContexts, client_context
 from stargate.units import KiB
 
 Buffer = bytes | bytearray | memoryview
@@ -132,13 +132,14 @@ class TcpTransport:
         PeerRefused when that site is not paired.
         """
 
+        contexts = ServerContexts(identity, peers)
+
         def client(sock: socket.socket) -> ssl.SSLSocket:
             context = client_context(identity, peers, site_id or "")
             return context.wrap_socket(sock, do_handshake_on_connect=False)
 
         def server(sock: socket.socket) -> ssl.SSLSocket:
-            context = server_context(identity, peers)
-            return context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+            return contexts.get().wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
 
         return cls(client=client, server=server)
 

@@ -190,6 +190,25 @@ def server_context(identity: Identity, peers: PeerSet) -> ssl.SSLContext:
     return context
 
 
+class ServerContexts:
+    """`server_context` of the peers as they are now, made anew only when they change: making one takes twice the CPU
+    of a whole handshake, and any stranger who connects would cost it. Thread-safe.
+    """
+
+    def __init__(self, identity: Identity, peers: PeerSet) -> None:
+        self._identity = identity
+        self._peers = peers
+        self._lock = threading.Lock()
+        self._made: tuple[list[str], ssl.SSLContext] | None = None
+
+    def get(self) -> ssl.SSLContext:
+        with self._lock:
+            pems = self._peers.pems()
+            if self._made is None or self._made[0] != pems:
+                self._made = pems, server_context(self._identity, self._peers)
+            return self._made[1]
+
+
 def client_context(identity: Identity, peers: PeerSet, site_id: str) -> ssl.SSLContext:
     """TLS 1.3 towards one paired site, trusting its certificate only; raises PeerRefused when it is not paired."""
     pem = peers.pem_of(site_id)

@@ -28,6 +28,9 @@ DELIVERED_MAX = 200_000
 FLUSH_BYTES = 64 * MiB
 """Received bytes after which the store is flushed, so that a resume after a crash starts there."""
 
+DELIVERED_ALL_MAX = 4 * DELIVERED_MAX
+"""In all sessions together; the one unused for longest forgets first."""
+
 SESSIONS_MAX = 64
 """Sessions whose use is remembered; the one unused for longest is forgotten (it only resumes less cleverly)."""
 
@@ -216,4 +219,14 @@ class StoreIngest:
             self._uses[session] = use
             while len(self._uses) > SESSIONS_MAX:
                 self._uses.pop(next(iter(self._uses)))
+            self._forget_delivered(use)
             return use
+
+    def _forget_delivered(self, used: _Use) -> None:
+        count = sum(len(use.delivered) for use in self._uses.values())
+        for use in self._uses.values():
+            if count <= DELIVERED_ALL_MAX or use is used:
+                return
+            with use.lock:
+                count -= len(use.delivered)
+                use.delivered = set()

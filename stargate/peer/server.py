@@ -136,14 +136,15 @@ class PeerServer:
         try:
             Conversation(
                 link, self._ingest, self._peers,
-                own_site_id=self._site_id, site_id=site_id, der=der, clock=self._clock, ahead_bytes=self._ahead_share,
+                own_site_id=self._site_id, site_id=site_id, der=der, clock=self._clock, ahead_bytes=self.ahead_share,
             ).run()  # fmt: skip
         finally:
             with self._lock:
                 self._links.pop(link, None)
             link.close()
 
-    def _ahead_share(self) -> int:
+    def ahead_share(self) -> int:
+        """Bytes that each connection may have read ahead now."""
         return min(self._ahead_bytes, AHEAD_ALL_BYTES // max(1, len(self._links)))
 
     def _enter(self, link: Link, site_id: str) -> bool:
