@@ -27,6 +27,7 @@ from pathlib import Path
 from stargate.nbd.client import NbdClient
 from stargate.units import GiB, MiB
 from tests.storm.kills import percentile
+from tests.storm.standstill import Span, Watch, overlap
 from tests.support.engine_site import EngineSite
 from tests.support.oracle import BLOCK, stamp
 
@@ -43,7 +44,9 @@ FACTOR = 2.0
 class Measured:
     """Seconds. `near`: the slowest write within 1 s of each snapshot; `orders`: how long each snapshot's order took.
 
-    `quiet` has every write of the quiet phases, `quiet_windows` the slowest of each quiet second.
+    `quiet` has every write of the quiet phases, `quiet_windows` the slowest of each quiet second. `stills`: when the
+    machine itself stood still, None when nobody could look; `near_awake`: as `near` without that time. Shown only: the
+    bar judges `near`.
     """
 
     near: list[float] = field(default_factory=list)
@@ -51,6 +54,8 @@ class Measured:
     quiet: list[float] = field(default_factory=list)
     quiet_windows: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    stills: list[Span] | None = None
+    near_awake: list[float] = field(default_factory=list)
 
     @property
     def bar_ms(self) -> float:
@@ -136,6 +141,7 @@ def measure(
     with running(folder, log_cap_mib) as site:
         disks = [site.disk(DISK_BYTES) for _ in range(DISKS)]
         load = Clients(site, disks, seed, rate)
+        watch = Watch()
         marks: list[tuple[float, float]] = []
         quiet: list[tuple[float, float]] = []
         time.sleep(1)
@@ -154,6 +160,7 @@ def measure(
                 site.engine.wait_rooted(taken, 300)
                 time.sleep(1)
         writes = load.stop()
+        found.stills = watch.stop()
         say(f"  {len(writes)} writes, load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     judge(found, writes, marks, quiet)
     return found
@@ -165,11 +172,13 @@ def judge(
 ) -> None:  # fmt: skip
     """Sort the writes into those near a snapshot and those of quiet phases."""
     for ordered, returned in marks:
-        near = [end - begin for begin, end in writes if end >= ordered and begin <= ordered + NEAR_SECONDS]
+        near = [(begin, end) for begin, end in writes if end >= ordered and begin <= ordered + NEAR_SECONDS]
         if not near:
             found.failures.append("no guest write near a snapshot: the load does not run")
             return
-        found.near.append(max(near))
+        found.near.append(max(end - begin for begin, end in near))
+        stills = found.stills or []
+        found.near_awake.append(max(end - begin - overlap(stills, begin, end) for begin, end in near))
         found.orders.append(returned - ordered)
     for start, end in quiet:
         inside = [(b, e - b) for b, e in writes if start <= b < end]
@@ -197,6 +206,15 @@ def finish(found: Measured, say: Callable[[str], None] = print) -> int:
         f"slowest write within 1 s of each snapshot: p50 {ms(found.near, 50)} p90 {ms(found.near, 90)} "
         f"max {ms(found.near, 100)} ms"
     )
+    if found.stills is None:
+        say("whether the machine itself stood still was not looked at: that takes root")
+    elif found.near_awake:
+        above = sum(seconds * 1000 > found.bar_ms for seconds in found.near_awake)
+        longest = ms([end - begin for begin, end in found.stills] or [0.0], 100)
+        say(
+            f"all cores stood still {len(found.stills)} times, {longest} ms at most; without that time: "
+            f"max {ms(found.near_awake, 100)} ms, {above} above the bar (not judged)"
+        )
     for failure in found.failures:
         say(f"FAILED {failure}")
     failed = bool(found.failures) or found.above > 0 or not found.near or not found.quiet
