@@ -19,7 +19,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-.PHONY: help up down status reset password venv venv-dev test lint bench sim crash crash-mutants storm stun fuzz corrupt conformance pictures fresh lock clean
+.PHONY: help up down status doctor reset password venv venv-dev test lint bench sim crash crash-mutants storm stun fuzz corrupt conformance pictures fresh lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -36,10 +36,13 @@ status: venv ## show processes, ports and health of the sites
 reset: venv ## delete the sites with all their data (asks; YES=1 does not)
 	@exec $(MANAGE) reset --root "$(DATA)" $(if $(YES),--yes)
 
+doctor: venv ## say what is wrong with the sites of this machine, and how to mend it
+	@exec $(MANAGE) doctor --root "$(DATA)"
+
 password: venv ## give the user admin of a running site a new password (SITE=1)
 	@PRISM_DATA="$(DATA)/site$(SITE)" exec $(MANAGE) password
 
-venv: $(RUN_STAMP) ## make the virtualenv with the locked dependencies
+venv: $(RUN_STAMP) $(BIN)/prism ## make the virtualenv with the locked dependencies
 
 venv-dev: $(DEV_STAMP) ## the same with what tests and lint need
 
@@ -53,6 +56,11 @@ $(RUN_STAMP): requirements.txt | $(BIN)/python
 	@echo "Installing the locked dependencies (a minute or two, once)"
 	@$(PIP_INSTALL) -r requirements.txt
 	@touch $@
+
+# -P: what lies in the folder where it is called is not imported.
+$(BIN)/prism: | $(RUN_STAMP)
+	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s/python" -P -m prism.cli "$$@"\n' "$(CURDIR)" "$(abspath $(BIN))" > $@.new
+	@chmod 755 $@.new && mv $@.new $@
 
 $(DEV_STAMP): requirements-dev.txt $(RUN_STAMP)
 	@echo "Installing what tests and lint need"
