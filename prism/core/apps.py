@@ -11,3 +11,7 @@ class CoreConfig(AppConfig):
     label = "core"
     default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "Prism core"
+
+    def ready(self) -> None:
+        """Connect what listens to sign-ins."""
+        from prism.core.services import sessions, signins  # noqa: F401

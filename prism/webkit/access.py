@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may see and who may act: the one place that says it for the console.
 
-Everybody signed in may read. Superusers and members of the group `operator` may act.
+Everybody signed in may read. Superusers and members of the group `operator` may act. Superusers manage users.
 Everybody else is sent to the sign-in page.
 """
 
@@ -16,10 +16,15 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-OPERATOR_GROUP = "operator"
+from prism.core.services.roles import OPERATOR_GROUP
+
 READ_ONLY_REASON = (
-    f"You are signed in with read-only rights. Ask an administrator to add you to the group “{OPERATOR_GROUP}”."
+    f"You are signed in with read-only rights. Ask an administrator to give you the role “{OPERATOR_GROUP}”."
 )
+
+ADMIN_REASON = "Only administrators manage users."
+
+__all__ = ["ADMIN_REASON", "OPERATOR_GROUP", "READ_ONLY_REASON", "administrator", "may_act", "operator", "reader"]
 
 View = Callable[..., HttpResponseBase]
 
@@ -48,6 +53,18 @@ def operator(view: View) -> View:
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not may_act(request):
             raise PermissionDenied(READ_ONLY_REASON)
+        return view(request, *args, **kwargs)
+
+    return _signed_in(guarded)
+
+
+def administrator(view: View) -> View:
+    """A page or order for administrators alone; others get 403."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not (request.user.is_active and request.user.is_superuser):
+            raise PermissionDenied(ADMIN_REASON)
         return view(request, *args, **kwargs)
 
     return _signed_in(guarded)

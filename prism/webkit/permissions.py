@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
 
-from prism.webkit.access import READ_ONLY_REASON, may_act
+from prism.webkit.access import ADMIN_REASON, READ_ONLY_REASON, may_act
 
 if TYPE_CHECKING:  # REST framework's views load this class by their settings
     from rest_framework.request import Request
@@ -30,3 +30,12 @@ class Operate(ReadOrOperate):
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         return super().has_permission(request, view) and may_act(request)
+
+
+class Administer(IsAuthenticated):
+    """Only administrators, reading too."""
+
+    message = ADMIN_REASON
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return super().has_permission(request, view) and bool(request.user.is_superuser)

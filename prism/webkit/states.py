@@ -56,9 +56,12 @@ _BADGES: dict[str, Badge] = {
     # audit
     "ok": Badge("Done", "good", "ok"),
     "refused": Badge("Refused", "warn", "stop"),
-    # power, tokens
+    # power, users, tokens
     "on": Badge("On", "good", "ok"),
     "off": Badge("Off", "", "stop"),
+    "enabled": Badge("Enabled", "good", "ok"),
+    "disabled": Badge("Disabled", "", "stop"),
+    "locked": Badge("Locked", "warn", "lock"),
     "revoked": Badge("Revoked", "", "stop"),
     "scheduled": Badge("Scheduled", "", "calendar"),
     "done": Badge("Done", "good", "ok"),

@@ -80,6 +80,7 @@ class Rows:
     task: Task
     alert: Alert
     replication: Replication
+    user: User
 
 
 def _entity_disk(number: int, **owner: object) -> None:
@@ -150,7 +151,8 @@ def rows(db: None) -> Rows:
     alert = Alert.objects.create(kind="x", severity="critical", title="Broken", message="It broke.", dedup_key="x")
     Event.objects.create(kind="x", message="It happened.", object_type="protection_domain", object_name="fooPD")
     AuditRow.objects.create(actor="admin", source="console", verb="domain.create", outcome="ok", detail={"a": 1})
-    return Rows(domain, snapshot, schedule, vm, free_vm, group, file, container, site, task, alert, replication)
+    user = User.objects.create_user("uwe")
+    return Rows(domain, snapshot, schedule, vm, free_vm, group, file, container, site, task, alert, replication, user)
 
 
 def client_of(user: User) -> Client:

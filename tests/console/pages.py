@@ -12,15 +12,18 @@ from tests.console.conftest import Rows
 # Orders without a page: they answer POST only.
 POST_ONLY = {
     "console:theme", "console:sign-out", "console:alert-acknowledge", "console:alert-resolve", "console:token-revoke",
+    "console:session-end", "console:sessions-end", "console:user-order",
     "console:nbd-client-revoke", "console:scrub",
     "dp:schedule-preview", "dp:schedule-suspend", "dp:one-time-cancel", "dp:nic-remove", "dp:volume-group-detach",
     "rep:pairing-code", "rep:site-test", "rep:replication-order",
 }  # fmt: skip
 # Bytes from the engine: tested with the real engine.
 ENGINE = {"dp:disk-export", "dp:snapshot-disk", "dp:file-download", "console:kept-bring-back", "console:kept-delete"}
-PUBLIC = {"console:sign-in"}
+PUBLIC = {"console:sign-in", "console:sign-in-code"}
 # Orders on what is the user's own: readers may give them too.
-OWN = {"console:theme", "console:sign-out", "console:token-revoke"}
+OWN = {"console:theme", "console:sign-out", "console:token-revoke", "console:session-end", "console:sessions-end"}
+# Pages for administrators alone, reading too.
+ADMIN = {"console:users", "console:user-new", "console:user", "console:user-role", "console:user-reset-password"}
 # What a read-only user may open, besides everything that is not listed in ACTING.
 ACTING = {
     "dp:wizard-name", "dp:wizard-entities", "dp:wizard-schedules", "dp:protect-container", "dp:group",
@@ -54,6 +57,7 @@ def _arguments(rows: Rows) -> dict[str, list[object]]:
     found: dict[str, list[object]] = {f"dp:{name}": [key] for key, names in named.items() for name in names}
     found["dp:group"] = [rows.domain.groups.get().pk]
     found["console:task"] = [rows.task.pk]
+    found.update({f"console:{name}": [rows.user.pk] for name in ("user", "user-role", "user-reset-password")})
     found.update({f"rep:{name}": [rows.site.uuid] for name in ("site", "site-edit", "site-delete")})
     return found
 
@@ -85,6 +89,8 @@ def hidden(rows: Rows) -> dict[str, str]:
         "console:alert-acknowledge": [rows.alert.pk],
         "console:alert-resolve": [rows.alert.pk],
         "console:token-revoke": [1],
+        "console:session-end": [1],
+        "console:user-order": [rows.user.pk, "disable"],
         "console:nbd-client-revoke": ["kvm1"],
         "console:kept-bring-back": [key],
         "console:kept-delete": [key],

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils import timezone
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.request import Request
 
-from prism.core.services import tokens
+from prism.core.services import signins, tokens
 
 
 class BearerAuthentication(BaseAuthentication):
@@ -22,6 +23,12 @@ class BearerAuthentication(BaseAuthentication):
             return None
         token = tokens.verify(parts[1].decode("ascii", "replace")) if len(parts) == 2 else None
         if token is None:
+            until = signins.token_failed(request._request)
+            if until is not None:
+                raise Throttled(
+                    wait=(until - timezone.now()).total_seconds(),
+                    detail="Too many wrong tokens came from this address.",
+                )
             raise AuthenticationFailed("The token is unknown, expired or revoked.")
         return token.user, token
 
