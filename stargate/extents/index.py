@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from errno import EDQUOT
+from errno import EDQUOT, EIO
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -16,7 +16,7 @@ import lmdb
 
 from stargate.errors import DamagedData, NoSpace, Unavailable
 from stargate.extents.format import Kind, StoreFrozen
-from stargate.units import GiB
+from stargate.units import GiB, MiB
 
 BATCH_KEYS = 2048
 """Keys per write transaction: some 10 ms, so that no reader or writer waits longer."""
@@ -25,6 +25,9 @@ MAP_BYTES = 256 * GiB
 """Address space of the index; the file grows only as used (about 3 GB per TiB of unique 64-KiB chunks)."""
 
 ITERATE_KEYS = 8192
+
+FEW_BYTES = 64 * MiB
+"""More than one transaction writes: with less free, a write may have been cut short for lack of space."""
 
 
 class DamagedIndex(Unavailable):
@@ -165,7 +168,7 @@ class LmdbIndex:
     def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
         """Raises Unavailable when a reader finds no index yet."""
         self._mark = os.urandom(16)
-        folder = Path(path)
+        self._folder = folder = Path(path)
         if not read_only:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
@@ -219,11 +222,20 @@ class LmdbIndex:
         except lmdb.DiskError as exc:
             raise NoSpace("no space for the extent index", str(exc)) from exc
         except lmdb.Error as exc:
-            if os.strerror(EDQUOT) in str(exc):
-                raise NoSpace("no space in its quota for the extent index", str(exc)) from exc
+            if self._found_no_space(str(exc)):
+                raise NoSpace("no space for the extent index", str(exc)) from exc
             raise StoreFrozen(
                 "the extent index cannot be written; restart the store, it is rebuilt when damaged", str(exc)
             ) from exc
+
+    def _found_no_space(self, error: str) -> bool:
+        """LMDB has no error of its own for a full quota, and calls a write that the last free bytes cut short an I/O
+        error. The transaction is undone as a whole either way, and whatever follows writes all its pages anew.
+        """
+        if os.strerror(EDQUOT) in error:
+            return True
+        stat = os.statvfs(self._folder)
+        return os.strerror(EIO) in error and stat.f_bavail * stat.f_frsize < FEW_BYTES
 
     def _check_owner(self, txn: lmdb.Transaction) -> None:
         """Whoever commits first after it opened the index owns it from then on. A process before it, which was taken

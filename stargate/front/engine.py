@@ -46,6 +46,8 @@ from stargate.units import BLOCK_BYTES, KiB, MiB
 
 log = logging.getLogger(__name__)
 
+_new_tuple = tuple.__new__
+
 ZEROS = bytes(1 * MiB)
 _ZERO_BLOCK = bytes(BLOCK_BYTES)
 
@@ -121,10 +123,12 @@ class Pacer:
         self._free_at = max(self._free_at, now) + written_bytes / rate
 
     def delay(self) -> float:
-        """Seconds for which writers should not be read from; HOLD: until the drain made room."""
+        """Seconds for which writers should not be read from; HOLD: until the drain made room. Asked behind `wrote`."""
+        if not self._free_at:
+            return 0.0
         if self._log.used_bytes >= PACE_STOP * self._log.cap_bytes:
             return 0.0 if self.refuses() else HOLD
-        return max(0.0, self._free_at - self._clock.monotonic()) if self._free_at else 0.0
+        return max(0.0, self._free_at - self._clock.monotonic())
 
 
 class FrontEngine:
@@ -180,7 +184,7 @@ class FrontEngine:
 
     def stage_write(self, handle: int, layer: Layer, offset: int, data: Buffer) -> None:
         """Whole blocks only; `offset` in bytes. `data` must stay unchanged until `commit`."""
-        self._appends.append(Append(WRITE, handle, offset, data, len(data)))
+        self._appends.append(_new_tuple(Append, (WRITE, handle, offset, data, len(data))))
         self._contents.append(layer.content)
 
     def stage_zero(self, handle: int, layer: Layer, block: int, count: int) -> None:
@@ -210,7 +214,8 @@ class FrontEngine:
     def append_staged(self, *, wait: bool = True) -> int:
         """The first half of `commit`: what it appended can be answered. `place` has to follow before anything else is
         done."""
-        self.place()  # nothing is forgotten, should a batch have ended in an error between the halves
+        if self._unplaced is not None:  # nothing is forgotten, should a batch have ended in an error between the halves
+            self.place()
         if self._batch_error is not None:
             error, self._batch_error = self._batch_error, None
             self._appends, self._contents = [], []
@@ -309,7 +314,7 @@ class FrontEngine:
                 return [self._one_block(layer, block)]
             return [self._fetch(piece) for piece in plan(layer, block, count)]
         except DamagedExtent as exc:
-            self._report(exc.digest)
+            self.report(exc.digest)
             raise
 
     def _one_block(self, layer: Layer, block: int) -> Buffer:
@@ -321,7 +326,7 @@ class FrontEngine:
         reader = self._hot_reader if found & HOT_BIT else self._log_reader
         return reader.read(found >> POSITION_SHIFT, BLOCK_BYTES, (found & CRC_MASK,))
 
-    def _report(self, digest: bytes) -> None:
+    def report(self, digest: bytes) -> None:
         """Have it healed in the background, asked for once in a while. The read itself fails at once: this thread
         serves every disk and waits for no network.
         """

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from stargate.catalog.state import VDisk
 from stargate.content import SHARD_BITS
 from stargate.errors import ExportDown, NotFound, ReadOnly, StargateError
+from stargate.extents.format import DamagedExtent
 from stargate.front.damage import LostHead
 from stargate.front.engine import ZEROS, FrontEngine
 from stargate.front.layers import Kind, Layer, walk
@@ -71,6 +72,13 @@ class VersionExport:
 
     def extents(self, offset: int, length: int) -> list[tuple[int, int]]:
         """Holes in whole blocks; at most a bounded amount of work, so that the loop is never held up."""
+        try:
+            return self._extents(offset, length)
+        except DamagedExtent as exc:
+            self._engine.report(exc.digest)
+            raise
+
+    def _extents(self, offset: int, length: int) -> list[tuple[int, int]]:
         found: list[tuple[int, int]] = []
         block = offset // BLOCK_BYTES
         end = min(-(-(offset + length) // BLOCK_BYTES), block + EXTENT_BLOCKS_MAX)

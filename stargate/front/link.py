@@ -217,7 +217,8 @@ class StoreLink:
                     yield from swap(engine.layers.get(epoch).content, table, covered)
             engine.state.apply({k: v for k, v in op.items() if k != "log_ops"})
             engine.log.release(covered)
-            engine.departures.drained(covered)
+            for snapshot in engine.departures.drained(covered):  # as the store did with the same op
+                engine.state.apply({"op": "snapshot_delete", "snapshot": snapshot})
             engine.pacer.released(covered)
         else:
             engine.state.apply(op)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from typing import Any
 
 from stargate.catalog.state import ROLES, Snapshot, State
@@ -24,6 +25,12 @@ def check_new(vdisk: str, export_name: str, role: str) -> None:
         raise InvalidArgument(f"role is one of {', '.join(ROLES)}, not {role!r}")
     if not 0 < len(export_name.encode()) <= 255 or "\0" in export_name or export_name.startswith("snapshot:"):
         raise InvalidArgument("an export name has 1 to 255 bytes and does not begin with 'snapshot:'")
+
+
+def check_targets(targets: Collection[str]) -> None:
+    """Raises InvalidArgument when a restore would set one disk to two contents."""
+    if len(set(targets)) != len(targets):
+        raise InvalidArgument("two disks of the snapshot are to be restored to one vDisk; name it once")
 
 
 def check_size(size_bytes: int) -> None:

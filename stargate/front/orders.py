@@ -26,7 +26,7 @@ from stargate.errors import (
 from stargate.front import ops
 from stargate.front.engine import FrontEngine
 from stargate.front.exports import FrontExports
-from stargate.front.order_checks import check_new, check_size, check_uuid, shown
+from stargate.front.order_checks import check_new, check_size, check_targets, check_uuid, shown
 from stargate.nbd.server import NbdServer
 from stargate.space import Level
 from stargate.units import CHUNK_BYTES
@@ -368,9 +368,7 @@ class FrontOrders(Orders):
 
     def do_snapshot_delete(self, snapshot: str, term: int | None) -> Json:
         def order() -> Result:
-            self._check_term(term)
-            if snapshot not in self._engine.state.snapshots:
-                return {"snapshot": snapshot}, self._engine.log.appended.position
+            self._check_term(term)  # also one that is not known: the store may have received it, news may be on its way
             return {"snapshot": snapshot}, self._append({"op": "snapshot_delete", "snapshot": snapshot})
 
         return self._in_loop(order)
@@ -380,6 +378,7 @@ class FrontOrders(Orders):
 
         def order() -> Result:
             self._check_term(term)
+            check_targets(disks.values())
             targets = self._disks(list(disks.values()))
             members = {target: self._member(snapshot, source) for source, target in disks.items()}
             if any(d.chunk_bytes != members[d.vdisk].chunk_bytes for d in targets):

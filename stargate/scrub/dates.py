@@ -27,14 +27,20 @@ DAMAGED_MAX = 10_000
 
 @dataclass(slots=True)
 class Unit:
-    """One part. `checked_at` 0: never."""
+    """One part. `checked_at` 0: never. `failed_at`: when it was last tried and could not be checked, 0 = never."""
 
     seen_at: float
     checked_at: float = 0.0
+    failed_at: float = 0.0
 
     @property
     def since(self) -> float:
         return self.checked_at or self.seen_at
+
+    @property
+    def tried_at(self) -> float:
+        """Where it stands in the row: a part that cannot be checked must not keep the others waiting."""
+        return max(self.since, self.failed_at)
 
 
 @dataclass(slots=True)
@@ -88,7 +94,7 @@ class Dates:
 
     def _age(self, name: str) -> tuple[bool, float]:
         unit = self.state.units[name]
-        return unit.checked_at > 0, unit.since
+        return unit.checked_at > 0 or unit.failed_at > 0, unit.tried_at
 
     def oldest_at(self) -> float | None:
         return min((unit.since for unit in self.state.units.values()), default=None)
@@ -108,6 +114,14 @@ class Dates:
         began = state.pass_began_at
         if all(unit.checked_at >= began or unit.seen_at > began for unit in state.units.values()):
             state.pass_began_at = state.pass_ended_at = now
+
+    def failed(self, name: str, why: str) -> None:
+        """`name` could not be checked; its age goes on growing."""
+        if name in self.state.units:
+            self.state.units[name].failed_at = self._clock.now()
+        if name in self.state.asked:
+            self.state.asked.remove(name)
+        self.damaged(name, f"unchecked:{name}", f"The scrub cannot check {name}: {why}.")
 
     def damaged(self, unit: str, key: str, what: str) -> None:
         """Met by a reader, outside of a check."""

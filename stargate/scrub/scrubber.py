@@ -128,8 +128,12 @@ class Scrubber:
         if self.dates.state.asked:
             return True
         unit = self.dates.state.units[name]
-        wait = SHORT_SECONDS if not unit.checked_at or name in ("log", "catalog") else PASS_SECONDS
-        return self._clock.now() - unit.since > wait
+        wait = (
+            SHORT_SECONDS
+            if not unit.checked_at or unit.failed_at > unit.checked_at or name in ("log", "catalog")
+            else PASS_SECONDS
+        )
+        return self._clock.now() - unit.tried_at > wait
 
     def _pause(self, read_bytes: int) -> None:
         if self._rate:
@@ -177,7 +181,7 @@ class Scrubber:
         with self._turn:
             name = self._oldest()
             if name is not None:
-                self._check(name)
+                self._try(name)
             return name
 
     def ask(self) -> dict[str, Any]:
@@ -198,8 +202,18 @@ class Scrubber:
             self._entries.clear()
             self._oldest()
             for name in sorted(self.dates.state.units):
-                self._check(name)
+                self._try(name)
         return self.health()
+
+    def _try(self, name: str) -> None:
+        """Check a part. One that cannot be checked is told of and stands back: the others have their turn."""
+        try:
+            self._check(name)
+        except Exception as exc:
+            log.exception("the scrub could not check %s", name)
+            with self._guard:
+                self.dates.failed(name, f"{type(exc).__name__} {exc}".strip())
+                self.dates.save()
 
     def _check(self, name: str) -> None:
         kind, _, number = name.partition(":")

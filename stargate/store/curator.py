@@ -65,7 +65,11 @@ class Curator(threading.Thread):
             due = ended + max(self._pause_seconds, SHARE * (ended - began))
 
     def _is_full(self) -> bool:
-        return self._space is not None and self._space.level() is Level.FULL
+        try:
+            return self._space is not None and self._space.level() is Level.FULL
+        except OSError as exc:  # were this thread to end, nobody would sweep
+            log.warning("whether the storage is full cannot be told: %s", exc)
+            return False
 
     def _versions(self) -> frozenset[str]:
         with self._hub.lock:

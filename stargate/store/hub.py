@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_OPS = 2000
 
+RECENT_OPS_MAX = 4 * CHECKPOINT_OPS
+"""Ops kept for a front that has not acknowledged them; one that is further behind starts anew from the catalog."""
+
 
 class CatalogHub:
     """State plus catalog file plus the connected front. `lock` guards the state; commits are whole under it."""
@@ -38,7 +41,7 @@ class CatalogHub:
             self.state.apply(op)
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
-        self._recent: deque[Op] = deque(_told(op) for op in ops)
+        self._recent: deque[Op] = deque(map(_told, ops), maxlen=RECENT_OPS_MAX)
         self._since_checkpoint = len(ops)
         self._front: Line | None = None
         self._acked = 0  # unknown until a front says so: one may be running that has not heard of the last ops

@@ -6,7 +6,9 @@ from __future__ import annotations
 import errno
 import random
 import uuid
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from stargate.catalog.log import CatalogLog
 from stargate.catalog.state import BatchRef
 from stargate.errors import LogFrozen, NoSpace
+from stargate.extents.index import Change, LmdbIndex, Location
 from stargate.fs.memdisk import MemDisk, Op
 from stargate.hot.regions import HotWriter, read_batch_table
 from stargate.space import Gauge, Level, level_of
@@ -253,3 +256,29 @@ def test_a_forecast_needs_an_hour_and_a_shrinking_disk() -> None:
     assert space.runway_seconds() == pytest.approx(9 * 3600)
     disk.unlink("hog")
     assert space.runway_seconds() is None
+
+
+def test_an_index_that_fills_its_file_system_says_so_and_goes_on_when_there_is_space(
+    small: Callable[..., Path],
+) -> None:
+    """LMDB calls the write that the last free bytes cut short an I/O error: no reason to end the store."""
+    folder = small(4 * MiB)
+    index = LmdbIndex(folder / "index")
+    filler = folder / "filler"
+    filler.write_bytes(bytes(MiB))
+    stored: list[bytes] = []
+
+    def fill() -> None:
+        while True:
+            digests = [random.randbytes(32) for _ in range(1000)]
+            index.commit(Change(puts=[(digest, Location(1, 64, 1, 1, 0, 0, 0, 1)) for digest in digests]))
+            stored.extend(digests)
+
+    with pytest.raises(NoSpace):
+        fill()
+    assert index.count() == len(stored)
+    filler.unlink()
+    index.commit(Change(puts=[(bytes(32), Location(1, 64, 1, 1, 0, 0, 0, 1))]))
+    assert index.count() == len(stored) + 1
+    assert None not in index.get_many(stored)
+    index.close()

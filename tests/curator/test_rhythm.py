@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import threading
 from random import Random
+from typing import cast
 
 import pytest
 
+from stargate.space import Level
 from stargate.store.curator import Curator
+from stargate.store.space import Space
 from tests.curator.test_accounts import Shop
 
 
@@ -57,6 +60,30 @@ def test_space_goes_back_while_a_scan_is_at_work() -> None:
     with store.sweeper.lock:
         shop.site.settle()
     assert store.extents.stats().freed_bytes == 0
+
+
+class _Silent:
+    """The file system does not say how full it is."""
+
+    def level(self) -> Level:
+        raise OSError("statvfs fails")
+
+
+def test_a_file_system_that_does_not_say_how_full_it_is_ends_no_curator() -> None:
+    shop = Shop(Random(8))
+    store = shop.site.store
+    assert store is not None
+    looks: list[int] = []
+    stopped = threading.Event()
+
+    def look() -> bool:
+        looks.append(1)
+        return len(looks) > 3
+
+    stopped.wait = lambda timeout=None: look()  # type: ignore[method-assign]
+    silent = cast(Space, _Silent())
+    Curator(store.hub, store.sweeper, shop.accounts(), store.grants, stopped, 9.0, shop.site.clock, silent).run()
+    assert len(looks) == 4
 
 
 def test_an_error_that_nobody_foresaw_is_said_and_ends_no_turn_for_good(monkeypatch: pytest.MonkeyPatch) -> None:

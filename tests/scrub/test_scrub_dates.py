@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from random import Random
 
+import pytest
 from crc32c import crc32c
 
 from stargate.fs.memdisk import MemDisk
+from stargate.scrub.checks import Found
 from stargate.scrub.dates import MAGIC, Dates, parse
+from stargate.scrub.scrubber import Scrubber
+from tests.engine.harness import Site
 from tests.sim.clock import VirtualClock
 
 
@@ -47,6 +52,36 @@ def test_what_is_asked_for_comes_first_and_what_went_is_not_waited_for() -> None
         dates.checked(order[-1], {})
     assert order == ["catalog", "log"]
     assert dates.oldest() == "region:2"
+
+
+def test_a_part_whose_check_always_fails_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told of, stays unchecked, and is crossed off when it can be checked after all."""
+    site = Site(Random(1))
+    site.start_store()
+    store, clock = site.store, VirtualClock()
+    assert store is not None
+    scrubber = Scrubber(site.disk, store.hub, store.extents, store.worker, site._table, list, clock, 0)
+
+    def broken() -> Found:
+        raise OSError("the disk does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scrubber, "_log", broken)
+        tried = set()
+        for _ in range(6):
+            clock.sleep(1)
+            tried.add(scrubber.step())
+        assert tried == {"index", "log", "catalog"}
+        assert not scrubber._due(), "it is not tried again at once"
+        health = scrubber.health()
+        assert (health["damaged"], health["oldest_unchecked_seconds"]) == (1, 5.0)
+        assert "cannot check log: OSError the disk does not answer" in health["findings"][0]
+        scrubber.ask()
+        assert [scrubber.step() for _ in range(3)].count("log") == 1
+        assert scrubber.health()["asked_left"] == 0
+        assert scrubber.run_pass()["damaged"] == 1
+    scrubber.run_pass()
+    assert scrubber.health()["damaged"] == 0
 
 
 def test_dates_of_an_older_version_are_read() -> None:
