@@ -19,7 +19,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-.PHONY: help up down status doctor reset password venv venv-dev test lint bench sim crash crash-mutants storm stun fuzz corrupt conformance pictures fresh lock clean
+.PHONY: help up down status doctor support-bundle reset password venv venv-dev test lint bench sim crash crash-mutants storm stun fuzz corrupt conformance pictures fresh lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -38,6 +38,9 @@ reset: venv ## delete the sites with all their data (asks; YES=1 does not)
 
 doctor: venv ## say what is wrong with the sites of this machine, and how to mend it
 	@exec $(MANAGE) doctor --root "$(DATA)"
+
+support-bundle: venv ## write logs, versions and states into one file for support, without secrets
+	@exec $(MANAGE) support_bundle --root "$(DATA)"
 
 password: venv ## give the user admin of a running site a new password (SITE=1)
 	@PRISM_DATA="$(DATA)/site$(SITE)" exec $(MANAGE) password
