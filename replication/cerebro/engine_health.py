@@ -53,5 +53,7 @@ def problem() -> str:
         return ""  # "Storage Is Full" says it, and what to do
     if failing := str(store.get("last_error", "")):
         return f"The engine's store keeps failing: {failing[:300]}"
+    if network := str(front.get("nbd_problem", "")):
+        return f"No client on a network can open a disk: {network[:400]}."
     sweep = str(store.get("sweep_error", ""))
     return f"The space of deleted snapshots does not come back: {sweep[:300]}" if sweep else ""

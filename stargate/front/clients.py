@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from stargate.control.server import Orders
-from stargate.nbd.authority import Authority, Client
+from stargate.nbd.authority import Authority, Client, DamagedAuthority
 from stargate.nbd.server import NbdServer
 
 CLIENT_ORDERS = "nbd_client_"
@@ -21,9 +21,16 @@ Json = dict[str, Any]
 class ClientOrders(Orders):
     """Called in the threads of control connections."""
 
-    def __init__(self, authority: Authority, server: NbdServer) -> None:
-        self._authority = authority
+    def __init__(self, authority: Authority | DamagedAuthority, server: NbdServer) -> None:
+        """With a damaged authority each order raises it."""
+        self._found = authority
         self._server = server
+
+    @property
+    def _authority(self) -> Authority:
+        if isinstance(self._found, DamagedAuthority):
+            raise DamagedAuthority(self._found.message, self._found.detail)
+        return self._found
 
     def do_nbd_client_issue(self, name: str, days: int) -> Json:
         issued = self._authority.issue(name, days)

@@ -35,7 +35,7 @@ from stargate.fs.boot import boot_id
 from stargate.fs.disk import OsDisk
 from stargate.hot.format import HotTable
 from stargate.hot.regions import HotReader, read_batch_table
-from stargate.nbd.authority import Authority
+from stargate.nbd.authority import Authority, DamagedAuthority
 from stargate.nbd.listen import is_routable, names_of
 from stargate.nbd.server import NbdServer
 from stargate.nbd.tls import TlsPolicy
@@ -85,7 +85,7 @@ class FrontProcess:
         self._hot = HotReader(self._disk, "hot")
         self.engine = self._recover()
         self.exports = FrontExports(self.engine, waits=False)
-        self._authority = Authority(settings.data / "identity" / "nbd", socket.gethostname())
+        self._authority = _authority(settings.data / "identity" / "nbd")
         self.server = NbdServer(self.exports, tls=self._tls_policy())
         self._link = StoreLink(
             self.engine,
@@ -144,7 +144,7 @@ class FrontProcess:
 
     def _tls_policy(self) -> TlsPolicy | None:
         """None without a TCP listener."""
-        if not self._settings.nbd_port:
+        if not self._settings.nbd_port or isinstance(self._authority, DamagedAuthority):
             return None
         return TlsPolicy(self._authority.server_context(names_of(self._settings.listen)), self._authority.admit)
 
@@ -162,6 +162,7 @@ class FrontProcess:
             "nbd_port": self._settings.nbd_port,
             "loop": asdict(self.server.turns),
             "store_share": self._balance.share.name.lower(),
+            "nbd_problem": self._authority.message if isinstance(self._authority, DamagedAuthority) else "",
             "nbd_tls": is_routable(self._settings.listen),
         }
 
@@ -183,7 +184,7 @@ class FrontProcess:
         self._started_at = time.time()
         self.engine.sync.start()
         self.server.listen_unix(str(self._run_dir / "nbd.sock"))
-        if self._settings.nbd_port:
+        if self._settings.nbd_port and not isinstance(self._authority, DamagedAuthority):
             self.server.listen_tcp(self._settings.listen, self._settings.nbd_port)
         self._link.start()
         self._balance.start()
@@ -209,6 +210,15 @@ class FrontProcess:
         self.engine.close()
         self.engine.log.close()
         return RESTART_EXIT_CODE if self._restarting else 0
+
+
+def _authority(folder: Path) -> Authority | DamagedAuthority:
+    """A damaged one keeps clients on networks out, and nobody else: guests of this machine need no certificate."""
+    try:
+        return Authority(folder, socket.gethostname())
+    except DamagedAuthority as exc:
+        log.critical("%s (%s)", exc.message, exc.detail)
+        return exc
 
 
 def _collect_garbage() -> None:

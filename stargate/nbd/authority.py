@@ -23,11 +23,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from stargate.errors import AlreadyExists, InvalidArgument, NotFound, PeerRefused
+from stargate.errors import AlreadyExists, InvalidArgument, NotFound, PeerRefused, Unavailable
 from stargate.peer.identity import sync_folder, write_private
 
 AUTHORITY_DAYS = 20 * 365
@@ -67,6 +68,10 @@ class Issued:
     key_pem: str
 
 
+class DamagedAuthority(Unavailable):
+    """Its key or certificate cannot be read. Nobody replaces it by himself: every client would be shut out for good."""
+
+
 class Authority:
     """Lives in `folder` (mode 0700), which is made at the first use. `site` is for people who read certificates."""
 
@@ -76,8 +81,7 @@ class Authority:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (self._folder / "ca.pem").exists():
             self._make_authority(site)
-        self._key = _load_key(self._folder / "ca.pem")
-        self._certificate = x509.load_pem_x509_certificate((self._folder / "ca.pem").read_bytes())
+        self._key, self._certificate = _load_authority(self._folder / "ca.pem")
         self._clients = self._load()
 
     # -- the server's side --------------------------------------------------------------------------------------------
@@ -179,16 +183,25 @@ class Authority:
     def _server_certificate(self, names: list[str]) -> Path:
         """The file with the server's key and certificate, made anew when it does not fit or soon ends."""
         path = self._folder / "server.pem"
-        if path.exists():
-            certificate = x509.load_pem_x509_certificate(path.read_bytes())
-            left = certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
-            ours = certificate.issuer == self._certificate.subject
-            if ours and left.days >= RENEW_DAYS and _names_of(certificate) == names:
-                return path
+        if path.exists() and self._fits(path, names):
+            return path
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(key, "NBD server", SERVER_DAYS, ExtendedKeyUsageOID.SERVER_AUTH, names)
         _replace(path, _key_pem(key) + _pem(certificate).encode())
         return path
+
+    def _fits(self, path: Path, names: list[str]) -> bool:
+        """Whether key and certificate are whole, of this authority, for these names, and good for long."""
+        try:
+            certificate = x509.load_pem_x509_certificate(path.read_bytes())
+            certificate.verify_directly_issued_by(self._certificate)
+            if _load_key(path).public_key() != certificate.public_key():
+                return False
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, InvalidArgument) as exc:
+            log.warning("the NBD server's certificate in %s is made anew: %s", path, exc)
+            return False
+        left = certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+        return left.days >= RENEW_DAYS and _names_of(certificate) == names
 
     def _sign(
         self, key: ec.EllipticCurvePrivateKey, name: str, days: int, purpose: x509.ObjectIdentifier, names: list[str]
@@ -262,6 +275,21 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+def _load_authority(path: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    """Raises DamagedAuthority."""
+    try:
+        key, certificate = _load_key(path), x509.load_pem_x509_certificate(path.read_bytes())
+        if key.public_key() != certificate.public_key():
+            raise ValueError("key and certificate do not belong together")
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidArgument) as exc:
+        raise DamagedAuthority(
+            f"the NBD authority {path} is damaged: disks are served on this machine's socket only. Put the file back "
+            "from a copy; or delete it, then every client needs a new certificate. Then restart the engine",
+            str(exc),
+        ) from exc
+    return key, certificate
 
 
 def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:

@@ -14,12 +14,57 @@ from tls_kit import Site
 
 from stargate.errors import AlreadyExists, InvalidArgument, NotFound, PeerRefused
 from stargate.nbd import wire
-from stargate.nbd.authority import Authority
+from stargate.nbd.authority import Authority, DamagedAuthority
 from stargate.nbd.client import NbdClient
 from stargate.nbd.tls import client_context
 from stargate.units import MiB
 
 # -- the authority ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["zeros", "cut", "empty", "another key"])
+def test_a_damaged_authority_is_told_and_kept_as_it_is(tmp_path: Path, damage: str) -> None:
+    Authority(tmp_path / "nbd", "a")
+    path = tmp_path / "nbd" / "ca.pem"
+    whole = path.read_bytes()
+    Authority(tmp_path / "other", "a")
+    other = (tmp_path / "other" / "ca.pem").read_bytes()
+    end = b"-----END PRIVATE KEY-----\n"
+    found = {
+        "zeros": bytes(len(whole)),
+        "cut": whole[: len(whole) // 2],
+        "empty": b"",
+        "another key": other[: other.index(end)] + whole[whole.index(end) :],
+    }[damage]
+    path.write_bytes(found)
+    with pytest.raises(DamagedAuthority, match="Put the file back"):
+        Authority(tmp_path / "nbd", "a")
+    assert path.read_bytes() == found
+    path.write_bytes(whole)
+    assert Authority(tmp_path / "nbd", "a").server_context(["127.0.0.1"])
+
+
+@pytest.mark.parametrize("damage", ["zeros", "cut", "another authority", "another key"])
+def test_a_damaged_certificate_of_the_server_is_made_anew(tmp_path: Path, damage: str) -> None:
+    own, other = Authority(tmp_path / "nbd", "a"), Authority(tmp_path / "other", "a")
+    for authority in (own, other):
+        authority.server_context(["127.0.0.1"])
+    path = tmp_path / "nbd" / "server.pem"
+    whole, foreign = path.read_bytes(), (tmp_path / "other" / "server.pem").read_bytes()
+    end = b"-----END PRIVATE KEY-----\n"
+    path.write_bytes(
+        {
+            "zeros": bytes(len(whole)),
+            "cut": whole[: len(whole) // 2],
+            "another authority": foreign,
+            "another key": foreign[: foreign.index(end)] + whole[whole.index(end) :],
+        }[damage]
+    )
+    own.server_context(["127.0.0.1"])
+    made = path.read_bytes()
+    assert made not in (whole, foreign)
+    own.server_context(["127.0.0.1"])
+    assert path.read_bytes() == made, "a good one stays"
 
 
 def test_the_register_survives_and_refuses_twice_the_same_name(tmp_path: Path) -> None:

@@ -159,6 +159,7 @@ def test_it_asks_the_peers_again_when_only_the_engine_was_restarted(
     ("facts", "words"),
     [
         ({"frozen": True}, "frozen"),
+        ({"nbd_problem": "the NBD authority is damaged"}, "No client on a network"),
         ({"store_connected": False, "log_used_bytes": 30, "log_cap_bytes": 40}, "75 % full"),
         ({"last_error": "no space"}, "keeps failing: no space"),
     ],
