@@ -123,12 +123,10 @@ class Pacer:
         self._free_at = max(self._free_at, now) + written_bytes / rate
 
     def delay(self) -> float:
-        """Seconds for which writers should not be read from; HOLD: until the drain made room. Asked behind `wrote`."""
-        if not self._free_at:
-            return 0.0
+        """Seconds for which writers should not be read from; HOLD: until the drain made room."""
         if self._log.used_bytes >= PACE_STOP * self._log.cap_bytes:
             return 0.0 if self.refuses() else HOLD
-        return max(0.0, self._free_at - self._clock.monotonic())
+        return max(0.0, self._free_at - self._clock.monotonic()) if self._free_at else 0.0
 
 
 class FrontEngine:
