@@ -19,7 +19,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-.PHONY: help up down status doctor support-bundle reset password venv venv-dev test lint bench sim crash crash-mutants storm stun fuzz corrupt conformance pictures fresh lock clean
+.PHONY: help up down status doctor support-bundle reset password venv venv-dev test lint bench sim crash crash-mutants storm stun fuzz corrupt conformance demo-data pictures fresh lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -108,6 +108,9 @@ corrupt: venv-dev ## damage stored bytes of either of two sites: found, healed o
 
 sim: venv-dev ## two simulated sites under power cuts, bad disks and bad links: SEEDS=2000, or SEED=n to replay one
 	@exec $(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000))
+
+demo-data: venv-dev ## a site with 100,000 snapshots and a million audit rows: how fast its pages are (KEEP=1 leaves it running)
+	@exec $(BIN)/python -m bench.pages $(if $(KEEP),--keep)
 
 pictures: venv-dev ## take a picture of every page and dialog, light and dark, wide and narrow (OUT=folder)
 	@exec $(BIN)/python -m tests.browser.pictures $(if $(OUT),--out "$(OUT)") $(if $(DOCS),--docs "$(DOCS)")

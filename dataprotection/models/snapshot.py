@@ -45,6 +45,7 @@ class Snapshot(models.Model):
 
     class Meta:
         ordering = ["-created_at", "-local_id"]
+        indexes = [models.Index(fields=["domain", "-created_at"], name="dp_snapshot_newest_of_domain")]
         constraints = [
             models.UniqueConstraint(
                 fields=["cluster_id", "incarnation_id", "local_id"], name="dp_snapshot_composite_id"

@@ -18,6 +18,9 @@ from replication.cerebro import registry
 from replication.models import RemoteSite
 from stargate.errors import StargateError
 
+ASKED_AT_ONCE = 20_000
+UPDATED_AT_ONCE = 1_000
+
 
 def expire(now: datetime) -> None:
     """Every minute: hand the clean-up to a worker."""
@@ -38,16 +41,20 @@ def run_expiry(now: datetime, *, term: int | None) -> None:
 def refresh_reclaimable() -> None:
     """Copy the engine's last scan into the rows; what it has not visited yet stays None ("Processing")."""
     rows = Snapshot.objects.exclude(state=SnapshotState.DELETING)
-    keys = [str(key) for key in rows.values_list("uuid", flat=True)]
-    if not keys:
-        return
+    known = {str(key): size for key, size in rows.values_list("uuid", "reclaimable_bytes")}
+    keys = list(known)
+    found: dict[str, int | None] = {}
     try:
-        found = engine().reclaimable(keys)
+        for at in range(0, len(keys), ASKED_AT_ONCE):
+            found |= engine().reclaimable(keys[at : at + ASKED_AT_ONCE])
     except (StargateError, Unreachable):
         return
-    for key, exclusive in found.items():
-        if exclusive is not None:
-            Snapshot.objects.filter(pk=key).update(reclaimable_bytes=exclusive)
+    changed = [
+        Snapshot(pk=key, reclaimable_bytes=exclusive)
+        for key, exclusive in found.items()
+        if exclusive is not None and known.get(key) != exclusive
+    ]
+    Snapshot.objects.bulk_update(changed, ["reclaimable_bytes"], batch_size=UPDATED_AT_ONCE)
 
 
 def uses_of(site: RemoteSite) -> list[str]:

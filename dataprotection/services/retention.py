@@ -7,6 +7,7 @@ import logging
 from datetime import datetime
 
 from django.db import transaction
+from django.db.models import Q, QuerySet
 
 from dataprotection.choices import SnapshotState
 from dataprotection.models import ProtectionDomain, Snapshot
@@ -32,12 +33,18 @@ def plan_for(domain: ProtectionDomain, now: datetime) -> list[Decision]:
 def expire_due(now: datetime, *, term: int | None) -> int:
     """Carry out the plans of all domains; finish deletions that were cut short. Returns how many snapshots changed."""
     changed = 0
-    for domain in ProtectionDomain.objects.all():
+    for domain in _with_candidates(now):
         for decision in plan_for(domain, now):
             changed += _execute(decision, term=term)
     for row in Snapshot.objects.filter(state=SnapshotState.DELETING):
         changed += remove(row, term=term, reason="Deletion finished.")
     return changed
+
+
+def _with_candidates(now: datetime) -> QuerySet[ProtectionDomain]:
+    """Domains whose plan can be anything but "keep all": something has passed its time, or is a hidden base."""
+    candidates = Snapshot.objects.filter(Q(expires_at__lte=now) | Q(hidden_base=True))
+    return ProtectionDomain.objects.filter(pk__in=candidates.values("domain"))
 
 
 def _execute(decision: Decision, *, term: int | None) -> int:

@@ -5,6 +5,7 @@ snapshots share with each other alone.
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,17 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from django.core.cache import cache
+from redis.exceptions import RedisError
+
 from dataprotection.choices import SnapshotState
 from dataprotection.models import Snapshot
 from prism.core.engine import engine
 from prism.core.exceptions import Unreachable
 from stargate.errors import StargateError
+
+REMEMBERED_SECONDS = 20
+_KEY = "exclusive:{}"
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,33 @@ def forecast(snapshots: Iterable[UUID]) -> Forecast:
 
 
 def exclusive_of(domains: Sequence[UUID]) -> dict[UUID, int | None]:
-    """Bytes that only the snapshots of each domain hold, all of them together; None = not known yet."""
+    """Bytes that only the snapshots of each domain hold, all of them together; None = not known yet.
+
+    Pages ask every few seconds and a domain may have ten thousand snapshots: an answer serves `REMEMBERED_SECONDS`.
+    """
+    keys = {_KEY.format(domain): domain for domain in domains}
+    found: dict[UUID, int | None] = {keys[key]: size for key, (size,) in _remembered(list(keys)).items()}
+    missing = [domain for domain in domains if domain not in found]
+    if missing:
+        asked = _ask_exclusive(missing)
+        _remember({_KEY.format(domain): (size,) for domain, size in asked.items()})
+        found |= asked
+    return found
+
+
+def _remembered(keys: list[str]) -> dict[str, tuple[int | None]]:
+    try:
+        return cache.get_many(keys)
+    except (RedisError, OSError):
+        return {}
+
+
+def _remember(sizes: dict[str, tuple[int | None]]) -> None:
+    with contextlib.suppress(RedisError, OSError):
+        cache.set_many(sizes, REMEMBERED_SECONDS)
+
+
+def _ask_exclusive(domains: Sequence[UUID]) -> dict[UUID, int | None]:
     groups: defaultdict[str, list[str]] = defaultdict(list)
     rows = Snapshot.objects.filter(domain__in=domains).exclude(state=SnapshotState.DELETING)
     for domain, key in rows.values_list("domain", "uuid"):

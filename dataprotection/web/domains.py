@@ -9,6 +9,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 
+from dataprotection.models import ProtectionDomain
 from dataprotection.web.panes import pane_export, pane_of, snapshots_of
 from dataprotection.web.reasons import reasons_of
 from dataprotection.web.rows import annotated, domain_rows
@@ -29,7 +30,9 @@ COLUMNS: Columns = {
 
 
 def _table_context(request: HttpRequest) -> dict[str, Any]:
-    found = table(request, annotated(), sorts=SORTS, default="name", search=("name",))
+    found = table(
+        request, annotated(), sorts=SORTS, default="name", search=("name",), counted=ProtectionDomain.objects.all()
+    )
     return {"nav": "Data Protection", "domains": found, "rows": domain_rows(list(found.rows))}
 
 

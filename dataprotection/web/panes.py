@@ -7,14 +7,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Max, Min, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from dataprotection.choices import SnapshotState
 from dataprotection.models import ProtectionDomain, Snapshot
 from dataprotection.web.charts import bandwidth_charts
-from dataprotection.web.timeline import Point, timeline
+from dataprotection.web.timeline import Point, look, timeline
 from prism.core.models import Alert, Event
 from prism.webkit.exports import Columns, export
 from prism.webkit.tables import Table, table
@@ -73,22 +73,33 @@ def _local(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
 
 
 def _timeline(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
-    points = snapshots_of(domain, include_expired=True)
+    points, arrived = snapshots_of(domain, include_expired=True), _arrived(domain)
+    now = timezone.now()
+    ends = points.aggregate(first=Min("created_at"), last=Max("created_at"))
+    far = arrived.aggregate(first=Min("snapshot_created_at"), last=Max("snapshot_created_at"))
+    moments = [at for at in (*ends.values(), *far.values()) if at is not None]
+    wanted = look(
+        span=request.GET.get("span", ""), at=request.GET.get("at", ""), zone=zone_of(request),
+        oldest=min(moments, default=now), newest=max(moments, default=now),
+    )  # fmt: skip
     gone = {SnapshotState.EXPIRED, SnapshotState.DELETING}
     here = [
         Point(at, kind, state in gone, state == SnapshotState.RETAIN_FOREVER)
-        for at, kind, state in points.values_list("created_at", "kind", "state").order_by()
+        for at, kind, state in points.filter(created_at__range=wanted.needed)
+        .values_list("created_at", "kind", "state")
+        .order_by()
     ]
     elsewhere: dict[str, list[Point]] = defaultdict(list)
-    for name, at in _arrived(domain).values_list("site__name", "snapshot_created_at").order_by():
+    for name, at in (
+        arrived.filter(snapshot_created_at__range=wanted.needed)
+        .values_list("site__name", "snapshot_created_at")
+        .order_by()
+    ):
         elsewhere[name].append(Point(at))
-    found = timeline(
-        here=here, elsewhere=elsewhere, span=request.GET.get("span", ""), at=request.GET.get("at", ""),
-        now=timezone.now(), zone=zone_of(request), params={"tab": "timeline"},
-    )  # fmt: skip
+    found = timeline(wanted, here=here, elsewhere=elsewhere, now=now, params={"tab": "timeline"})
     inside = points.filter(created_at__gte=found.start, created_at__lt=found.end)
     rows = table(request, inside, sorts=SNAPSHOT_SORTS, default="-create", prefix=PREFIX)
-    return {"timeline": found, "table": rows, "any_points": bool(here or elsewhere)}
+    return {"timeline": found, "table": rows, "any_points": bool(moments)}
 
 
 def _arrived(domain: ProtectionDomain) -> QuerySet[Replication]:

@@ -311,16 +311,34 @@ def calendar(
     return f"{first:%B %Y}", [cells[row : row + 7] for row in range(0, len(cells), 7)]
 
 
+@dataclass(frozen=True)
+class Look:
+    """What the address asks for, checked: a span around a moment in a zone. `oldest` and `newest` of all points."""
+
+    span: Span
+    moment: datetime
+    zone: tzinfo
+    oldest: datetime
+    newest: datetime
+
+    @property
+    def needed(self) -> tuple[datetime, datetime]:
+        """From when to when points are drawn: the window, and the month of the calendar."""
+        windows = [window(self.span, self.moment, self.zone), window(SPANS["month"], self.moment, self.zone)]
+        return min(start for start, _ in windows), max(end for _, end in windows)
+
+
+def look(*, span: str, at: str, oldest: datetime, newest: datetime, zone: tzinfo) -> Look:
+    """`span` and `at` as the address has them; what means nothing shows the newest point."""
+    return Look(SPANS.get(span, SPANS[DEFAULT_SPAN]), anchor_of(at, newest, zone), zone, oldest, newest)
+
+
 def timeline(
-    *, here: Sequence[Point], elsewhere: dict[str, list[Point]], span: str, at: str, now: datetime, zone: tzinfo,
-    params: dict[str, str],
-) -> Timeline:  # fmt: skip
-    """`here`: points of this site; `elsewhere`: by name of site; `span` and `at` as the address has them, unchecked."""
+    wanted: Look, *, here: Sequence[Point], elsewhere: dict[str, list[Point]], now: datetime, params: dict[str, str]
+) -> Timeline:
+    """`here`: points of this site; `elsewhere`: by name of site; both at least those of `wanted.needed`."""
     every = [*here, *(point for points in elsewhere.values() for point in points)]
-    newest = max((point.at for point in every), default=now)
-    oldest = min((point.at for point in every), default=now)
-    moment = anchor_of(at, newest, zone)
-    chosen = SPANS.get(span, SPANS[DEFAULT_SPAN])
+    chosen, moment, zone = wanted.span, wanted.moment, wanted.zone
 
     def link(changes: dict[str, str]) -> str:
         return "?" + urlencode({**params, **changes})
@@ -337,8 +355,8 @@ def timeline(
         span=chosen, start=strip.start, end=strip.end, title=strip.title(), lanes=lanes, ticks=strip.ticks(),
         legend=[(layer, words, shown[layer]) for layer, words in LAYERS.items() if shown[layer]],
         month=month, weeks=weeks,
-        earlier=strip.address(chosen.key, strip.start - timedelta(seconds=1)) if oldest < strip.start else None,
-        later=strip.address_from(chosen.key, strip.end) if newest >= strip.end else None,
-        newest=strip.address(chosen.key, newest),
+        earlier=strip.address(chosen.key, strip.start - timedelta(seconds=1)) if wanted.oldest < strip.start else None,
+        later=strip.address_from(chosen.key, strip.end) if wanted.newest >= strip.end else None,
+        newest=strip.address(chosen.key, wanted.newest),
         spans=[(key, one.label, strip.address(key, moment)) for key, one in SPANS.items()],
     )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from replication.choices import SiteStatus
 from replication.models import RemoteSite
@@ -24,11 +25,18 @@ _TONES = {
 }
 
 
+class LinkFacts(Protocol):
+    """What the drawing reads of a link; the template shows its sums."""
+
+    @property
+    def site(self) -> RemoteSite: ...
+
+
 @dataclass(frozen=True)
 class Branch:
     """One remote site: `y` the middle of its box, `top` its upper edge; `tone` a class of the style sheet."""
 
-    site: RemoteSite
+    link: LinkFacts
     y: int
     tone: str
 
@@ -71,13 +79,13 @@ class Topology:
         return self.branches[-1].y
 
 
-def topology(sites: Sequence[RemoteSite]) -> Topology | None:
-    """None: there is nothing to draw. `sites` have the sums of the overview's links."""
-    if not sites:
+def topology(links: Sequence[LinkFacts]) -> Topology | None:
+    """None: there is nothing to draw."""
+    if not links:
         return None
     branches = [
-        Branch(site, ROW_PIXELS // 2 + index * ROW_PIXELS, _TONES.get(SiteStatus(site.status), "idle"))
-        for index, site in enumerate(sites[:SITES_MAX])
+        Branch(link, ROW_PIXELS // 2 + index * ROW_PIXELS, _TONES.get(SiteStatus(link.site.status), "idle"))
+        for index, link in enumerate(links[:SITES_MAX])
     ]
     height = ROW_PIXELS * len(branches)
-    return Topology(height, height // 2, branches, max(0, len(sites) - SITES_MAX))
+    return Topology(height, height // 2, branches, max(0, len(links) - SITES_MAX))

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Case, IntegerField, Max, Value, When
+from django.db.models import Case, IntegerField, Max, OuterRef, Q, QuerySet, Subquery, Value, When
 
-from dataprotection.choices import SnapshotState, StaleState
+from dataprotection.choices import Mode, SnapshotState, StaleState
 from dataprotection.models import ProtectionDomain, Snapshot
 from dataprotection.states import Phase
 from prism.core.choices import Severity, TaskState
@@ -23,7 +23,7 @@ from replication.states import ReplicationState
 from stargate.errors import StargateError
 
 PROBLEMS_MAX = 20
-DOMAINS_MAX = 100
+DOMAINS_MAX = 50
 TASKS_MAX = 10
 
 _BY_SEVERITY = Case(
@@ -85,6 +85,7 @@ class HomePage:
     alerts: list[Alert]
     notes: int
     domains: list[DomainLine]
+    domain_count: int
     tasks: list[Task]
     sites: list[RemoteSite]
     usage: Usage
@@ -98,15 +99,10 @@ def usage() -> Usage:
         return Usage(error=str(error) or "The block engine does not answer.")
 
 
-def _newest_here() -> dict[UUID | None, datetime]:
-    usable = Snapshot.objects.filter(
-        state__in=[SnapshotState.AVAILABLE, SnapshotState.RETAIN_FOREVER], hidden_base=False
+def _newest_elsewhere(domains: list[UUID]) -> dict[UUID, list[Point]]:
+    arrived = Replication.objects.filter(
+        domain_uuid__in=domains, state=ReplicationState.SUCCEEDED, direction=Direction.OUT
     )
-    return dict(usable.values_list("domain_id").annotate(newest=Max("created_at")))
-
-
-def _newest_elsewhere() -> dict[UUID, list[Point]]:
-    arrived = Replication.objects.filter(state=ReplicationState.SUCCEEDED, direction=Direction.OUT)
     points: dict[UUID, list[Point]] = {}
     for domain, site, at in (
         arrived.values_list("domain_uuid", "site__name")
@@ -117,16 +113,32 @@ def _newest_elsewhere() -> dict[UUID, list[Point]]:
     return points
 
 
+def _worst_first() -> QuerySet[ProtectionDomain]:
+    """Domains with their newest restore point here: those in trouble, those without a point, the others by name."""
+    usable = [SnapshotState.AVAILABLE, SnapshotState.RETAIN_FOREVER]
+    points = Snapshot.objects.filter(domain=OuterRef("pk"), state__in=usable, hidden_base=False)
+    troubled = Q(phase=Phase.NEEDS_OPERATOR) | ~Q(stale_state=StaleState.NONE)
+    rank = Case(
+        When(troubled, then=Value(0)),
+        When(mode=Mode.ACTIVE, newest=None, then=Value(1)),
+        default=Value(2),
+        output_field=IntegerField(),
+    )
+    newest = Subquery(points.order_by("-created_at").values("created_at")[:1])
+    return ProtectionDomain.objects.annotate(newest=newest).annotate(rank=rank).order_by("rank", "name")
+
+
 def _domains() -> list[DomainLine]:
-    here, elsewhere = _newest_here(), _newest_elsewhere()
+    domains = list(_worst_first().prefetch_related("schedules__remotes__site")[:DOMAINS_MAX])
+    elsewhere = _newest_elsewhere([domain.pk for domain in domains])
     lines = []
-    domains = ProtectionDomain.objects.prefetch_related("schedules__remotes__site").order_by("name")
-    for domain in domains[:DOMAINS_MAX]:
+    for domain in domains:
         points = {point.site: point for point in elsewhere.get(domain.pk, [])}
         for schedule in domain.schedules.all():
             for remote in schedule.remotes.all():
                 points.setdefault(remote.site.name, Point(remote.site.name, None))
-        lines.append(DomainLine(domain, here.get(domain.pk), [points[name] for name in sorted(points)]))
+        here: datetime | None = domain.newest  # type: ignore[attr-defined]
+        lines.append(DomainLine(domain, here, [points[name] for name in sorted(points)]))
     return lines
 
 
@@ -138,6 +150,7 @@ def home_page() -> HomePage:
         alerts=list(open_alerts.exclude(severity=Severity.INFO)[:PROBLEMS_MAX]),
         notes=open_alerts.filter(severity=Severity.INFO).count(),
         domains=_domains(),
+        domain_count=ProtectionDomain.objects.count(),
         tasks=list(running[:TASKS_MAX]),
         sites=list(RemoteSite.objects.all()),
         usage=usage(),

@@ -83,7 +83,8 @@ class Postgres:
             "unix_socket_permissions": "0700",
             "listen_addresses": "",
             "max_connections": "100",
-            "shared_buffers": "64MB",
+            "shared_buffers": "128MB",
+            "jit": "off",  # compiling a query of some 50 ms takes longer than running it
             "log_destination": "stderr",
             "dynamic_shared_memory_type": "mmap",
             "timezone": "UTC",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,7 +14,31 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 PAGE_ROWS = 20
+COUNT_MAX = 10_000
+"""Rows are counted up to here; who wants to see more than the newest 500 pages searches or exports."""
 SEARCH_CHARACTERS_MAX = 100
+
+
+class BoundedPaginator(Paginator[Any]):
+    """A table of a million rows costs no more to count than one of ten thousand."""
+
+    def __init__(self, rows: QuerySet[Any], page_rows: int, counted: QuerySet[Any]) -> None:
+        super().__init__(rows, page_rows)
+        self._counted = counted
+
+    @cached_property
+    def _found(self) -> int:
+        return self._counted.order_by().values("pk")[: COUNT_MAX + 1].count()
+
+    @cached_property
+    def count(self) -> int:
+        """At most `COUNT_MAX`."""
+        return min(self._found, COUNT_MAX)
+
+    @property
+    def more(self) -> bool:
+        """Whether there are rows that were not counted."""
+        return self._found > COUNT_MAX
 
 
 @dataclass(frozen=True)
@@ -33,8 +58,13 @@ class Table:
 
     @property
     def count(self) -> int:
-        """Rows on all pages."""
+        """Rows on all pages that can be turned to."""
         return self.page.paginator.count
+
+    @property
+    def more(self) -> bool:
+        """Whether there are more rows than pages show."""
+        return bool(getattr(self.page.paginator, "more", False))
 
     def link(self, **changes: str | int | None) -> str:
         """The present address with some parameters of this table changed; None removes one."""
@@ -79,18 +109,32 @@ def table(
     search: Sequence[str] = (),
     prefix: str = "",
     page_rows: int = PAGE_ROWS,
+    counted: QuerySet[Any] | None = None,
+    newest: int = 0,
 ) -> Table:
-    """`sorts` maps column words of the address to ORM fields; anything else in the address is ignored."""
+    """`sorts` maps column words of the address to ORM fields; anything else in the address is ignored.
+
+    `counted`: the same rows without annotations, where those cost. `newest`: a search or another sort looks at so many
+    of the rows with the highest keys only (0 = all); for tables that only grow and have no index for it.
+    """
+    counted = rows if counted is None else counted
     query = request.GET.get(prefix + "q", "")[:SEARCH_CHARACTERS_MAX].replace("\x00", "").strip()
     if query and search:
         wanted = Q()
         for field in search:
             wanted |= Q(**{f"{field}__icontains": query})
-        rows = rows.filter(wanted)
+        rows, counted = rows.filter(wanted), counted.filter(wanted)
     sort = request.GET.get(prefix + "sort", "")
     if sort.removeprefix("-") not in sorts:
         sort = default
+    if newest and (query or sort != default):
+        rows, counted = _newest(rows, newest), _newest(counted, newest)
     minus = "-" if sort.startswith("-") else ""
     rows = rows.order_by(minus + sorts[sort.removeprefix("-")], f"{minus}pk")
-    page = Paginator(rows, page_rows).get_page(request.GET.get(prefix + "page"))
+    page = BoundedPaginator(rows, page_rows, counted).get_page(request.GET.get(prefix + "page"))
     return Table(page, query, sort, prefix, {key: request.GET[key] for key in request.GET})
+
+
+def _newest(rows: QuerySet[Any], count: int) -> QuerySet[Any]:
+    last = rows.model._default_manager.order_by("-pk").values_list("pk", flat=True).first()
+    return rows if last is None else rows.filter(pk__gt=last - count)

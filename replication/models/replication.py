@@ -75,6 +75,7 @@ class Replication(models.Model):
         ]
         indexes = [
             models.Index(F("site"), F("domain_uuid"), F("snapshot_created_at").desc(), name="replication_lane"),
+            models.Index(fields=["domain_uuid", "-snapshot_created_at"], name="replication_of_domain"),
             models.Index(fields=["state", "heartbeat_at"], name="replication_state"),
         ]
 

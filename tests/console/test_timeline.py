@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import re
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
@@ -15,7 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from dataprotection.models import Snapshot
-from dataprotection.web.timeline import SPANS, Point, Timeline, edges_of, timeline, window
+from dataprotection.web.timeline import SPANS, Point, Timeline, edges_of, look, timeline, window
 from tests.console.conftest import Rows, make_replication, make_snapshot
 
 pytestmark = pytest.mark.usefixtures("no_workers")
@@ -24,11 +25,12 @@ ZONES = [ZoneInfo(name) for name in ("UTC", "Europe/Berlin", "America/St_Johns",
 
 
 def _line(points: list[Point], **fields: object) -> Timeline:
-    known: dict[str, object] = {
-        "here": points, "elsewhere": {}, "span": "week", "at": "", "now": datetime(2026, 11, 23, 12, tzinfo=UTC),
-        "zone": UTC, "params": {},
-    }  # fmt: skip
-    return timeline(**{**known, **fields})  # type: ignore[arg-type]
+    known: dict[str, Any] = {"span": "week", "at": "", "zone": UTC, "elsewhere": {}, **fields}
+    elsewhere = known.pop("elsewhere")
+    times = [point.at for some in (points, *elsewhere.values()) for point in some]
+    wanted = look(**known, oldest=min(times), newest=max(times))
+    now = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    return timeline(wanted, here=points, elsewhere=elsewhere, now=now, params={})
 
 
 def _at(text: str, zone: ZoneInfo = BERLIN) -> datetime:

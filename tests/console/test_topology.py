@@ -11,7 +11,7 @@ from dataprotection.models import ScheduleRemote
 from dataprotection.web.topology import SITES_MAX, topology
 from replication.choices import SiteStatus
 from replication.models import RemoteSite, Replication
-from tests.console.conftest import Rows, make_site
+from tests.console.conftest import Rows, make_domain, make_replication, make_site, make_snapshot
 
 pytestmark = pytest.mark.usefixtures("no_workers")
 
@@ -39,6 +39,17 @@ def test_it_draws_every_link_in_the_state_it_is_in(reader: Client, rows: Rows) -
     assert "20.0 ms" in text
     assert text.count('<line class="flow"') == 1
     assert reverse("rep:site", args=[rows.site.uuid]) in text
+
+
+def test_it_counts_each_domain_with_a_copy_over_there_once(reader: Client, rows: Rows) -> None:
+    for name, first in (("one", 10), ("two", 20)):
+        domain = make_domain(name)
+        for number in range(3):
+            snapshot = make_snapshot(domain, first + number, rows.vm)
+            make_replication(domain, snapshot, rows.site, state="SUCCEEDED", finished_at=snapshot.created_at)
+    text = _page(reader)
+    assert "2 domains with a copy there" in text
+    assert "last sent" in text
 
 
 def test_it_says_how_many_sites_only_the_table_has(reader: Client, rows: Rows) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -16,6 +18,7 @@ from prism.webkit.exports import Columns, export
 from prism.webkit.orders import actor_of, press
 from prism.webkit.pages import back_url, is_fragment, show
 from prism.webkit.tables import table
+from prism.webkit.times import zone_of
 
 ALERT_SORTS = {"title": "title", "severity": "severity", "object": "object_name", "raised": "raised_at"}
 EVENT_SORTS = {"at": "at", "kind": "kind", "object": "object_name"}
@@ -37,6 +40,8 @@ AUDIT_COLUMNS: Columns = {
     "outcome": lambda row: row.outcome,
     "detail": lambda row: row.detail,
 }
+SEARCHED_ROWS = 100_000
+"""How far back a search goes through tables that only grow; a day of the audit trail is searched whole."""
 AUDIT_SORTS = {"at": "at", "actor": "actor", "verb": "verb", "object": "object_name", "outcome": "outcome"}
 
 
@@ -97,9 +102,21 @@ def events(request: HttpRequest) -> HttpResponse:
         default="-at",
         search=("kind", "message", "object_name"),
         page_rows=50,
+        newest=SEARCHED_ROWS,
     )
     exported = export(request, listed, EVENT_COLUMNS, name="events")
-    return exported or show(request, "console/events.html", {"nav": "Events", "table": listed})
+    return exported or show(
+        request, "console/events.html", {"nav": "Events", "table": listed, "searched": SEARCHED_ROWS}
+    )
+
+
+def _day(request: HttpRequest) -> datetime | None:
+    """Midnight of the day that the address names, in the user's zone; None: no day, or none that exists."""
+    try:
+        day = datetime.strptime(request.GET.get("day", ""), "%Y-%m-%d")
+        return day.replace(tzinfo=zone_of(request)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 @reader
@@ -109,6 +126,9 @@ def audit(request: HttpRequest) -> HttpResponse:
     outcome = request.GET.get("outcome", "")
     if outcome in Outcome.values:
         rows = rows.filter(outcome=outcome)
+    day = _day(request)
+    if day is not None:
+        rows = rows.filter(at__gte=day, at__lt=day + timedelta(days=1))
     listed = table(
         request,
         rows,
@@ -116,10 +136,18 @@ def audit(request: HttpRequest) -> HttpResponse:
         default="-at",
         search=("actor", "verb", "object_name", "address"),
         page_rows=50,
+        newest=SEARCHED_ROWS if day is None else 0,
     )
     exported = export(request, listed, AUDIT_COLUMNS, name="audit")
     return exported or show(
         request,
         "console/audit.html",
-        {"nav": "Audit", "table": listed, "outcome": outcome, "outcomes": Outcome.choices},
+        {
+            "nav": "Audit",
+            "table": listed,
+            "outcome": outcome,
+            "outcomes": Outcome.choices,
+            "day": "" if day is None else request.GET["day"],
+            "searched": SEARCHED_ROWS,
+        },
     )
