@@ -60,6 +60,9 @@ class Codec(IntEnum):
     ZSTD = 2
 
 
+_KINDS, _CODECS = frozenset(Kind), frozenset(Codec)
+
+
 class DamagedExtent(DamagedData):
     """The stored bytes of one chunk or node fail. `digest` is its name: what the healer asks for; empty: unknown."""
 
@@ -254,7 +257,7 @@ def is_zero(data: Buffer) -> bool:
 
 def check_foreign(kind: int, digest: bytes, codec: int, payload: bytes, size_bytes: int) -> bytes:
     """Uncompressed bytes of what a peer sent; sizes are compared before anything is decompressed."""
-    if kind not in tuple(Kind) or codec not in tuple(Codec):
+    if kind not in _KINDS or codec not in _CODECS:
         raise DamagedData(f"unknown kind {kind} or codec {codec}")
     check_size(kind, size_bytes)
     if len(payload) > size_bytes or (codec == Codec.RAW and len(payload) != size_bytes):

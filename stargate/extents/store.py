@@ -377,7 +377,8 @@ class ExtentStore(ExtentReader):
         return self._pending.get(digest) or super()._locate(digest)
 
     def _before_read(self, location: Location) -> None:
-        if not self.writable:
+        """Most is written, which shows without the lock: who holds it may be at a long write."""
+        if not self.writable or not self._appender.unwritten(location.egroup, location.offset):
             return
         with self.lock:
             if self._appender.unwritten(location.egroup, location.offset):

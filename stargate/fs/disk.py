@@ -23,6 +23,9 @@ Buffer = bytes | bytearray | memoryview
 
 IOV_MAX = 1024
 
+_RWF_DONTCACHE = 0x80
+"""Linux >= 6.14, on the file systems that support it: written back at once, and its pages used again."""
+
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the kernel says when there is no room: on the file system, in a quota, in a process's limit."""
 
@@ -39,6 +42,10 @@ class File(Protocol):
         ...
 
     def pwritev(self, buffers: Sequence[Buffer], offset: int) -> int: ...
+
+    def pass_through(self) -> None:
+        """What is written from now on need not stay in the kernel's cache, where the system can do that."""
+        ...
 
     def fdatasync(self) -> None: ...
 
@@ -98,6 +105,7 @@ class OsFile:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._write_flags = 0
 
     def pread(self, length: int, offset: int) -> bytes:
         return os.pread(self._fd, length, offset)
@@ -118,7 +126,7 @@ class OsFile:
     def pwritev(self, buffers: Sequence[Buffer], offset: int) -> int:
         total = sum(map(len, buffers))
         if len(buffers) <= IOV_MAX:
-            done = os.pwritev(self._fd, buffers, offset)
+            done = self._pwritev(buffers, offset)
             if done == total:
                 return total
             return self._finish(buffers, offset, done, total)
@@ -133,9 +141,21 @@ class OsFile:
                 skip -= len(rest[first])
                 first += 1
             rest[first] = rest[first][skip:]
-            skip = os.pwritev(self._fd, rest[first : first + IOV_MAX], offset + written)
+            skip = self._pwritev(rest[first : first + IOV_MAX], offset + written)
             written += skip
         return total
+
+    def _pwritev(self, buffers: Sequence[Buffer], offset: int) -> int:
+        try:
+            return os.pwritev(self._fd, buffers, offset, self._write_flags)
+        except OSError as exc:
+            if not self._write_flags or exc.errno != errno.EOPNOTSUPP:
+                raise
+        self._write_flags = 0  # an older kernel, or a file system that cannot
+        return os.pwritev(self._fd, buffers, offset)
+
+    def pass_through(self) -> None:
+        self._write_flags = _RWF_DONTCACHE
 
     def fdatasync(self) -> None:
         os.fdatasync(self._fd)

@@ -321,6 +321,9 @@ class MemFile:
             self._node.change(Change(offset, data, self._disk._next()))
             return len(data)
 
+    def pass_through(self) -> None:
+        """There is no cache."""
+
     def fdatasync(self) -> None:
         with self._disk._guard:
             try:

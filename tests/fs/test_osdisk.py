@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ def test_it_writes_whole_over_short_writes_and_long_vectors(tmp_path: Path, monk
     print(f"seed {seed}")
     rng = random.Random(seed)
 
-    def short(fd: int, buffers: list[bytes], offset: int) -> int:
+    def short(fd: int, buffers: list[bytes], offset: int, flags: int) -> int:
         """As a kernel that takes a part: what it did not report is not there."""
         data = b"".join(buffers)
         taken = rng.randrange(1, len(data) + 1) if data else 0
@@ -32,6 +33,26 @@ def test_it_writes_whole_over_short_writes_and_long_vectors(tmp_path: Path, monk
         assert file.pwritev(buffers, 100) == sum(sizes)
         assert file.pread(sum(sizes), 100) == b"".join(buffers)
     file.close()
+
+
+@pytest.mark.parametrize("folder", ["", "/dev/shm"], ids=["disk", "memory"])
+def test_it_holds_what_passed_through_the_cache_also_where_nothing_can(tmp_path: Path, folder: str) -> None:
+    """Files in memory refuse the wish (EOPNOTSUPP), as older kernels do."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    with tempfile.TemporaryDirectory(dir=folder or tmp_path) as place:
+        file = OsDisk(place).open("f", create=True)
+        file.pass_through()
+        whole = b""
+        for _ in range(30):
+            parts = [rng.randbytes(size) for size in rng.choices([1, 124, 4096, 65536], k=rng.choice([1, 40]))]
+            assert file.pwritev(parts, len(whole)) == sum(map(len, parts))
+            whole += b"".join(parts)
+            if rng.random() < 0.3:
+                file.fdatasync()
+        assert file.pread(len(whole) + 1, 0) == whole
+        file.close()
 
 
 def test_a_folder_is_durable_when_mkdir_returns_with_all_that_was_made_above_it(
