@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
+from prism.runtime.certificates import belongs
 from prism.runtime.children import ROOT
 from prism.runtime.doctor import Check, Finding, Patient, error, fine, warning
 from prism.runtime.preflight import PreflightError, check_address, check_owner, check_ports, check_socket_paths
@@ -78,24 +78,17 @@ def certificates(patient: Patient) -> Iterator[Finding]:
             yield error("certificate", f"{label} expired on {until}.", _renewal(path))
         elif left < _SOON:
             yield warning("certificate", f"{label} expires on {until}, in {left.days} days.", _renewal(path))
-        elif path.with_suffix(".key").exists() and not _belongs(found, path.with_suffix(".key")):
+        elif path.with_suffix(".key").exists() and not belongs(found, path.with_suffix(".key").read_bytes()):
             yield error("certificate", f"{label} does not belong to its key.", _renewal(path))
         else:
             yield fine("certificate", f"{label} is valid until {until}")
 
 
-def _belongs(certificate: x509.Certificate, key_file: Path) -> bool:
-    try:
-        key = serialization.load_pem_private_key(key_file.read_bytes(), None)
-    except (OSError, ValueError, TypeError):
-        return False
-    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return key.public_key().public_bytes(*form) == certificate.public_key().public_bytes(*form)
-
-
 def _renewal(path: Path) -> str:
     if path.name == "web.crt":
-        return "Delete web.crt and start again: a new one is made. Clients that trust the old one need the new one."
+        return (
+            "`manage.py web_certificate` takes a new one; without web.crt the next start makes one of the site's own."
+        )
     if path.name == "site.crt":
         return "The other sites know this site by it: bring it back from a back-up, or pair anew."
     return "Issue a new one: docs/nbd.md."
