@@ -18,6 +18,9 @@ from stargate.units import BLOCK_BYTES
 __all__ = ["Append", "Appended", "Encoded", "SegmentFull", "encode", "split"]
 
 
+_new_tuple = tuple.__new__  # a NamedTuple's own is a Python function
+
+
 class SegmentFull(Exception):
     """`OpLog.append` would have to wait for the disk. Nobody outside the front sees this."""
 
@@ -62,7 +65,7 @@ def encode(items: Sequence[Append]) -> Encoded:
         starts.append(payload)
         buffers.append(data)
         payload += length
-    return Encoded(b"".join(parts), buffers, payload, starts, all_crcs)
+    return _new_tuple(Encoded, (b"".join(parts), buffers, payload, starts, all_crcs))
 
 
 def _checked_crcs(kind: int, offset: int, data: Buffer | None, length: int) -> Sequence[int]:

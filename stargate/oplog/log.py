@@ -220,7 +220,8 @@ class OpLog:
         Without `wait` it raises SegmentFull, nothing written, where it would wait for the disk: have another thread
         call `seal`, then append again.
         """
-        self._check()
+        if self._frozen is not None:
+            self._check()
         if not items:
             return []
         if self._ending is not False and not self._enter_sealed(wait):
@@ -259,7 +260,7 @@ class OpLog:
             raise self._freeze("a write to the log", exc) from exc
         if written != size:
             raise self._freeze("a write to the log", None)
-        self._appended = LogMark(position + size, seq + 1, crc)
+        self._appended = _new_tuple(LogMark, (position + size, seq + 1, crc))
         base = position + BATCH.size + len(table)
         return [
             _new_tuple(Appended, (base + at if at >= 0 else position, crcs))
