@@ -13,5 +13,5 @@ urlpatterns = [
     path("", include("prism.core.api.urls")),
     path("", include("replication.api.urls")),
     path("", include("dataprotection.api.urls")),
-    re_path(r"^(?P<rest>.*)$", no_such_address),
+    re_path(r"^(?P<rest>.*)$", no_such_address, name="no-such-address"),
 ]

@@ -147,8 +147,6 @@ AXES_DISABLE_ACCESS_LOG = True  # the audit rows say it
 AXES_ENABLE_ADMIN = False  # prism.core.admin has a read-only one
 AXES_SENSITIVE_PARAMETERS = ["csrfmiddlewaretoken", "username", "current", "new", "again", "code"]
 AXES_VERBOSE = False
-# axes.W002: the sign-in page itself says what the middleware would, with the time of the next try.
-SILENCED_SYSTEM_CHECKS = ["axes.W002"]
 OTP_TOTP_ISSUER = f"Prism DR {SITE_CONFIG.name}" if SITE_CONFIG else "Prism DR"
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -179,6 +177,15 @@ SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_AGE = 12 * 3600
 CSRF_COOKIE_SECURE = True
 CSRF_COOKIE_SAMESITE = "Lax"
+# The certificate is the site's own: a browser that was told HSTS would not let its user past it any more.
+SECURE_HSTS_SECONDS = int(os.environ.get("PRISM_HSTS_SECONDS", "0"))
+SILENCED_SYSTEM_CHECKS = [
+    "axes.W002",  # the sign-in page itself says what axes' middleware would, with the time of the next try
+    "security.W004",  # HSTS: see above
+    "security.W005",  # the site's name says nothing about its subdomains
+    "security.W008",  # no redirect to HTTPS: port 9440 speaks nothing else
+    "security.W021",  # no preloading of private addresses
+]
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
@@ -206,8 +213,10 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Protect, snapshot, replicate and recover: everything the console can do.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["prism.webkit.permissions.ReadOrOperate"],
     "ENUM_NAME_OVERRIDES": {
         "TaskStateEnum": "prism.core.choices.TaskState",
+        "NbdClientStateEnum": "prism.core.choices.NbdClientState",
         "SnapshotStateEnum": "dataprotection.choices.SnapshotState",
         "OneTimeStateEnum": "dataprotection.choices.OneTimeState",
         "ConsistencyEnum": "dataprotection.choices.Consistency",

@@ -12,8 +12,8 @@ urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
     # Before the admin's own pages: one gate for both, with its limits, second factor and audit rows.
-    path("admin/login/", account.admin_gate),
-    path("admin/password_change/", RedirectView.as_view(pattern_name="console:password")),
+    path("admin/login/", account.admin_gate, name="admin-sign-in"),
+    path("admin/password_change/", RedirectView.as_view(pattern_name="console:password"), name="admin-password"),
     path("admin/", admin.site.urls),
     path("api/v1/", include("prism.api_urls")),
     path("", include("prism.console.web_urls")),

@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -15,6 +16,8 @@ from rest_framework.response import Response
 from dataprotection.services import kept
 from prism.core.api.base import actor_of
 from prism.core.exceptions import NotFound
+
+BY_UUID = OpenApiParameter("id", OpenApiTypes.UUID, OpenApiParameter.PATH)
 
 
 class KeptDiskSerializer(serializers.Serializer[Any]):
@@ -49,14 +52,14 @@ class KeptViewSet(viewsets.ViewSet):
     def list(self, request: Request) -> Response:
         return Response(KeptSerializer(kept.all_kept(), many=True).data)
 
-    @extend_schema(request=None, responses=BroughtBackSerializer)
+    @extend_schema(request=None, responses=BroughtBackSerializer, parameters=[BY_UUID])
     @action(detail=True, methods=["post"], url_path="bring-back")
     def bring_back(self, request: Request, pk: str) -> Response:
         """Serve the disks that are down as they were before the damage."""
         disks = kept.bring_back(_key(pk), actor=actor_of(request))
         return Response(BroughtBackSerializer({"disks": [disk.pk for disk in disks]}).data)
 
-    @extend_schema(responses={204: None})
+    @extend_schema(responses={204: None}, parameters=[BY_UUID])
     def destroy(self, request: Request, pk: str) -> Response:
         """Give the state up; its space comes back with the next sweep."""
         kept.delete(_key(pk), actor=actor_of(request))

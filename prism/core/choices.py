@@ -31,6 +31,12 @@ class ActorSource(models.TextChoices):
     PEER = "peer", "Remote site"
 
 
+class NbdClientState(models.TextChoices):
+    GOOD = "good", "Good"
+    EXPIRED = "expired", "Expired"
+    REVOKED = "revoked", "Revoked"
+
+
 class Outcome(models.TextChoices):
     OK = "ok", "Done"
     REFUSED = "refused", "Refused"

@@ -133,6 +133,8 @@ def sign_in_code(request: HttpRequest) -> HttpResponse:
 
 def admin_gate(request: HttpRequest) -> HttpResponse:
     """Where the admin sends strangers: to the console's sign-in. Who is signed in and no administrator gets 403."""
+    if request.user.is_authenticated and request.user.is_staff:
+        return redirect("admin:index")
     if request.user.is_authenticated:
         raise PermissionDenied("The administration pages are for administrators.")
     wanted = request.GET.get("next") or resolve_url("admin:index")

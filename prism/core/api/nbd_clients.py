@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from prism.core.api.base import actor_of, checked
+from prism.core.choices import NbdClientState
 from prism.core.services import nbd_clients
 
 
@@ -19,7 +20,7 @@ class NbdClientSerializer(serializers.Serializer[Any]):
     """`state`: good, expired or revoked. `fingerprint`: SHA-256 of the certificate, hex."""
 
     name = serializers.CharField()
-    state = serializers.ChoiceField(choices=["good", "expired", "revoked"])
+    state = serializers.ChoiceField(choices=NbdClientState.choices)
     fingerprint = serializers.CharField()
     issued_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField()
