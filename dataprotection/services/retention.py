@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
@@ -12,6 +13,7 @@ from django.db.models import Q, QuerySet
 from dataprotection.choices import SnapshotState
 from dataprotection.models import ProtectionDomain, Snapshot
 from dataprotection.services import bases
+from dataprotection.services.retention_forecast import Keeping, Outlook, forecast
 from dataprotection.services.retention_plan import Action, Decision, Fact, plan_expiry
 from prism.core.engine import engine
 from prism.core.services import events
@@ -20,14 +22,33 @@ from stargate.errors import StargateError
 log = logging.getLogger(__name__)
 
 
+OUTLOOK_DAYS = (0, 1, 7, 30, 90)
+
+
+def _facts(domain: ProtectionDomain) -> list[Fact]:
+    rows = Snapshot.objects.filter(domain=domain).exclude(state=SnapshotState.DELETING).order_by()
+    found = rows.values_list("uuid", "created_at", "expires_at", "state", "hidden_base")
+    return [Fact(key, at, expires, state == SnapshotState.EXPIRED, hidden) for key, at, expires, state, hidden in found]
+
+
 def plan_for(domain: ProtectionDomain, now: datetime) -> list[Decision]:
     """The plan with today's facts of a domain."""
-    rows = Snapshot.objects.filter(domain=domain).exclude(state=SnapshotState.DELETING)
-    facts = [
-        Fact(row.uuid, row.created_at, row.expires_at, row.state == SnapshotState.EXPIRED, row.hidden_base)
-        for row in rows
-    ]
-    return plan_expiry(facts, now, bases.guards_of(domain))
+    return plan_expiry(_facts(domain), now, bases.guards_of(domain))
+
+
+def outlook(
+    domain: ProtectionDomain, now: datetime, *, wanted: Keeping | None, replaced: UUID | None = None
+) -> list[Outlook]:
+    """What this site will have kept in `OUTLOOK_DAYS` when the domain's schedules go on, with `wanted` beside them or
+    in the place of the schedule `replaced`. None: a schedule that keeps nothing here.
+    """
+    rows = domain.schedules.filter(suspended=False, local_ticked=True, next_due_at__isnull=False)
+    keepings = [Keeping(row, row.local_keep, row.next_due_at) for row in rows if row.pk != replaced]
+    if domain.schedules_suspended:
+        keepings = []
+    if wanted is not None:
+        keepings.append(wanted)
+    return forecast(_facts(domain), keepings, bases.guards_of(domain), now, OUTLOOK_DAYS)
 
 
 def expire_due(now: datetime, *, term: int | None) -> int:

@@ -15,6 +15,7 @@ from django.utils import timezone
 from dataprotection.choices import ScheduleType
 from dataprotection.models import Schedule
 from dataprotection.services.grid import interval, next_due
+from dataprotection.services.retention_forecast import Keeping
 from dataprotection.services.schedules import ScheduleSpec
 from prism.webkit.times import relative, span
 from replication.models import RemoteSite
@@ -175,6 +176,16 @@ class ScheduleForm(forms.Form):
             runs.append(Run(due, f"{there:{SHOWN_FORMAT}}", f"{due.astimezone(UTC):{SHOWN_FORMAT}}"))
             due = next_due(grid, due)
         return runs
+
+    def keeping(self) -> Keeping | None:
+        """What this site keeps of it, for the forecast; None: nothing."""
+        data = self.cleaned_data
+        if not data["local_ticked"]:
+            return None
+        now = timezone.now()
+        start = data["start_at"] or now
+        grid = _Grid(data["type"], data["every_nth"], start, data["end_at"], data["timezone"])
+        return Keeping(grid, data["local_keep"] or 1, max(start, now))
 
     def kept_text(self) -> str:
         """What the local retention means in time."""

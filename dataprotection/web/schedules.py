@@ -10,9 +10,11 @@ from django import forms
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
+from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from dataprotection.models import OneTimeSnapshot, ProtectionDomain, Schedule
+from dataprotection.services import retention
 from dataprotection.services import schedules as schedule_services
 from dataprotection.services import snapshots as snapshot_services
 from dataprotection.web.schedule_forms import ScheduleForm, initial_of, zone_name
@@ -47,7 +49,7 @@ def _page(
         "back": back,
     }
     if "preview" in request.POST:
-        context["preview"] = form if form.is_valid() else None
+        context |= _previewed(form, domain, schedule)
         return show(request, TEMPLATE, {**context, "form": form}, status=200 if form.is_valid() else 422)
 
     def order(_data: dict[str, Any], _key: str) -> Done:
@@ -79,8 +81,27 @@ def change(request: HttpRequest, uuid: UUID) -> HttpResponse:
 def preview(request: HttpRequest) -> HttpResponse:
     """The next runs of what stands in the form now, or why there are none."""
     form = _form(request)
-    valid = form.is_valid()
-    return show(request, "dataprotection/_schedule_preview.html", {"form": form, "preview": form if valid else None})
+    domain = _named(ProtectionDomain, request.POST.get("domain", ""))
+    schedule = _named(Schedule, request.POST.get("schedule", ""))
+    return show(request, "dataprotection/_schedule_preview.html", {"form": form, **_previewed(form, domain, schedule)})
+
+
+def _named(model: type[Any], key: str) -> Any:
+    try:
+        return model._default_manager.filter(pk=UUID(key)).first()
+    except ValueError:
+        return None
+
+
+def _previewed(form: ScheduleForm, domain: ProtectionDomain | None, schedule: Schedule | None) -> dict[str, Any]:
+    """The next runs, and what this site will have kept of the domain with them."""
+    if not form.is_valid():
+        return {"preview": None}
+    found: dict[str, Any] = {"preview": form}
+    if domain is not None and domain.active:
+        replaced = schedule.pk if schedule is not None else None
+        found["outlooks"] = retention.outlook(domain, timezone.now(), wanted=form.keeping(), replaced=replaced)
+    return found
 
 
 @require_POST

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from dataprotection.models import ConsistencyGroup, ProtectedEntity, ProtectionDomain, Schedule
 from prism.core.models import AuditRow
-from tests.console.conftest import Rows
+from tests.console.conftest import Rows, make_snapshot
 
 HOURLY = {"every_nth": "1", "type": "HOURLY", "timezone": "UTC", "local_ticked": "on", "local_keep": "6"}
 
@@ -114,3 +116,26 @@ def test_it_unprotects_from_the_right_side(operator: Client, served: Rows) -> No
     member = served.domain.entities.get(name="spare")
     operator.post(reverse("dp:unprotect", args=[served.domain.pk]), {"members": [member.pk], "wizard": "1"})
     assert list(served.domain.entities.values_list("name", flat=True)) == ["app01"]
+
+
+def test_it_previews_what_the_retention_will_have_left(operator: Client, rows: Rows) -> None:
+    for number in range(1, 9):
+        make_snapshot(rows.domain, number, rows.vm, expires_at=timezone.now() + timedelta(hours=number))
+    form = {"every_nth": "1", "type": "HOURLY", "timezone": "UTC", "local_ticked": "on", "local_keep": "4"}
+    about = {"domain": str(rows.domain.pk), "schedule": str(rows.schedule.pk)}
+    answer = operator.post(reverse("dp:schedule-preview"), {**form, **about}, headers={"HX-Request": "true"})
+    told = answer.context["outlooks"]
+    of_the_schedule, without_expiration = 4, 1
+    assert [outlook.points for outlook in told[1:]] == [of_the_schedule + without_expiration] * 4
+    assert told[0].gone == 0
+    assert told[1].gone == 8
+    assert "Restore points of this domain here" in answer.content.decode()
+
+
+@pytest.mark.parametrize("key", ["", "nonsense", "00000000-0000-4000-8000-000000000000"])
+def test_it_previews_runs_alone_for_a_domain_that_does_not_exist(operator: Client, rows: Rows, key: str) -> None:
+    form = {"every_nth": "1", "type": "HOURLY", "timezone": "UTC", "local_ticked": "on", "local_keep": "4"}
+    answer = operator.post(reverse("dp:schedule-preview"), {**form, "domain": key, "schedule": key})
+    assert answer.status_code == 200
+    assert "Next 5 runs" in answer.content.decode()
+    assert "outlooks" not in answer.context
