@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Min, QuerySet
+from django.db.models import Max, Min, QuerySet
 from django.utils import timezone
 
 from dataprotection.choices import EntityType, OneTimeState, SnapshotState
@@ -131,6 +132,33 @@ def _remote_places(snapshot: Snapshot) -> list[Place]:
             reason = "Its retention there has ended: look at that site."
         places[row.site_id] = Place(row.site.name, not reason, snapshot.created_at if done else None, reason)
     return list(places.values())
+
+
+@dataclass(frozen=True)
+class Point:
+    """The newest point at a remote site. `at` None: it is to have one, and has none yet."""
+
+    site: str
+    at: datetime | None
+
+
+def newest_here(domains: Sequence[uuid.UUID]) -> dict[uuid.UUID, datetime]:
+    """Time of the newest point of this site that can be restored, of the domains that have one. One query."""
+    usable = [SnapshotState.AVAILABLE, SnapshotState.RETAIN_FOREVER]
+    points = Snapshot.objects.filter(domain__in=domains, state__in=usable, hidden_base=False)
+    return dict(points.order_by().values_list("domain_id").annotate(newest=Max("created_at")))
+
+
+def newest_elsewhere(domains: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[Point]]:
+    """The newest arrived point at each remote site that has one. One query."""
+    arrived = Replication.objects.filter(
+        domain_uuid__in=domains, state=ReplicationState.SUCCEEDED, direction=Direction.OUT
+    )
+    found: dict[uuid.UUID, list[Point]] = {}
+    newest = arrived.values_list("domain_uuid", "site__name").annotate(newest=Max("snapshot_created_at"))
+    for domain, site, at in newest.order_by("site__name"):
+        found.setdefault(domain, []).append(Point(site, at))
+    return found
 
 
 def recoverable_until(domain: ProtectionDomain) -> list[Place]:

@@ -14,6 +14,7 @@ from django.db.models.functions import Least
 
 from dataprotection.choices import Mode, OneTimeState
 from dataprotection.models import OneTimeSnapshot, ProtectionDomain, ScheduleRemote
+from dataprotection.selectors import Point, newest_elsewhere, newest_here
 from dataprotection.services import space
 from replication.choices import Direction
 from replication.models import Replication
@@ -22,7 +23,10 @@ from replication.states import ReplicationState
 
 @dataclass
 class DomainRow:
-    """The documented columns. `exclusive_bytes` None: the scan has not visited all its snapshots yet."""
+    """The documented columns. `exclusive_bytes` None: the scan has not visited all its snapshots yet.
+
+    `here` and `elsewhere`: what the domain can be recovered to; None: nothing yet.
+    """
 
     domain: ProtectionDomain
     entity_count: int
@@ -33,6 +37,8 @@ class DomainRow:
     rx_rate: int = 0
     ongoing: int = 0
     pending: int = 0
+    here: datetime | None = None
+    elsewhere: list[Point] = field(default_factory=list)
 
 
 def annotated() -> QuerySet[ProtectionDomain]:
@@ -55,9 +61,21 @@ def domain_rows(domains: Sequence[ProtectionDomain]) -> list[DomainRow]:
         rows[domain.pk] = DomainRow(domain, domain.entity_total, planned)  # type: ignore[attr-defined]
     _add_sites(rows, keys)
     _add_replications(rows, keys)
+    _add_points(rows, keys)
     for key, exclusive in space.exclusive_of(keys).items():
         rows[key].exclusive_bytes = exclusive
     return list(rows.values())
+
+
+def _add_points(rows: dict[UUID, DomainRow], keys: list[UUID]) -> None:
+    """Sites of a schedule that have no copy yet are named, too."""
+    for key, at in newest_here(keys).items():
+        rows[key].here = at
+    arrived = newest_elsewhere(keys)
+    for key, row in rows.items():
+        points = {name: Point(name, None) for name in row.remote_sites}
+        points |= {point.site: point for point in arrived.get(key, [])}
+        row.elsewhere = [points[name] for name in sorted(points)]
 
 
 def _add_sites(rows: dict[UUID, DomainRow], keys: list[UUID]) -> None:

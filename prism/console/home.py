@@ -6,20 +6,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
-from django.db.models import Case, IntegerField, Max, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.db.models import Case, IntegerField, OuterRef, Q, QuerySet, Subquery, Value, When
 
 from dataprotection.choices import Mode, SnapshotState, StaleState
 from dataprotection.models import ProtectionDomain, Snapshot
+from dataprotection.selectors import Point, newest_elsewhere
 from dataprotection.states import Phase
 from prism.core.choices import Severity, TaskState
 from prism.core.engine import engine
 from prism.core.exceptions import Refused
 from prism.core.models import Alert, Task
-from replication.choices import Direction
-from replication.models import RemoteSite, Replication
-from replication.states import ReplicationState
+from replication.models import RemoteSite
 from stargate.errors import StargateError
 
 PROBLEMS_MAX = 20
@@ -32,14 +30,6 @@ _BY_SEVERITY = Case(
     default=Value(2),
     output_field=IntegerField(),
 )
-
-
-@dataclass(frozen=True)
-class Point:
-    """Where a domain can be recovered, and to when. `at` None: not there yet."""
-
-    site: str
-    at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -99,20 +89,6 @@ def usage() -> Usage:
         return Usage(error=str(error) or "The block engine does not answer.")
 
 
-def _newest_elsewhere(domains: list[UUID]) -> dict[UUID, list[Point]]:
-    arrived = Replication.objects.filter(
-        domain_uuid__in=domains, state=ReplicationState.SUCCEEDED, direction=Direction.OUT
-    )
-    points: dict[UUID, list[Point]] = {}
-    for domain, site, at in (
-        arrived.values_list("domain_uuid", "site__name")
-        .annotate(newest=Max("snapshot_created_at"))
-        .order_by("site__name")
-    ):
-        points.setdefault(domain, []).append(Point(site, at))
-    return points
-
-
 def _worst_first() -> QuerySet[ProtectionDomain]:
     """Domains with their newest restore point here: those in trouble, those without a point, the others by name."""
     usable = [SnapshotState.AVAILABLE, SnapshotState.RETAIN_FOREVER]
@@ -130,7 +106,7 @@ def _worst_first() -> QuerySet[ProtectionDomain]:
 
 def _domains() -> list[DomainLine]:
     domains = list(_worst_first().prefetch_related("schedules__remotes__site")[:DOMAINS_MAX])
-    elsewhere = _newest_elsewhere([domain.pk for domain in domains])
+    elsewhere = newest_elsewhere([domain.pk for domain in domains])
     lines = []
     for domain in domains:
         points = {point.site: point for point in elsewhere.get(domain.pk, [])}

@@ -123,3 +123,20 @@ def test_it_says_from_when_each_domain_can_be_recovered(admin: Client, rows: Row
 
 def test_it_shows_the_home_page_with_a_silent_engine(admin: Client, rows: Rows) -> None:
     assert "The block engine did not answer" in admin.get("/").content.decode()
+
+
+def test_every_domain_row_says_what_it_can_be_recovered_to(reader: Client, rows: Rows) -> None:
+    make_domain("bare")
+    text = reader.get(reverse("dp:domains")).content.decode()
+    assert "no restore point here" in text  # bare
+    assert "recoverable here to <time" in text
+    assert "nothing on TM3 yet" in text
+    make_replication(rows.domain, make_snapshot(rows.domain, 7, rows.vm), rows.site, state="SUCCEEDED")
+    text = reader.get(reverse("dp:domains")).content.decode()
+    assert "on <b>TM3</b> to <time" in text
+    assert "nothing on TM3 yet" not in text
+
+
+def test_a_point_that_has_expired_is_nothing_to_recover_to(reader: Client, rows: Rows) -> None:
+    dp.Snapshot.objects.update(state="EXPIRED")
+    assert "recoverable here to" not in reader.get(reverse("dp:domains")).content.decode()

@@ -55,6 +55,14 @@ def when(context: dict[str, Any], at: datetime | None, none: str = "-") -> SafeS
     )
 
 
+@register.simple_tag(takes_context=True)
+def since(context: dict[str, Any], at: datetime) -> SafeString:
+    """Relative to now where there is no room for more; the absolute time in the user's zone as tooltip."""
+    local = at.astimezone(times.zone_of(context.get("request")))
+    shown = f"{times.absolute(at, local.tzinfo or UTC)} {local.tzname() or ''}"
+    return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(), shown, times.relative(at))
+
+
 @register.filter(name="size")
 def size_filter(count: int | float | None) -> str:
     """Bytes with a binary unit."""
