@@ -172,5 +172,5 @@ def test_it_shows_ten_thousand_points_in_a_hundred_kilobytes(
         )
         assert answer.status_code == 200
         assert len(answer.content) < 100_000
-    with django_assert_max_num_queries(26):  # type: ignore[operator]
+    with django_assert_max_num_queries(27):  # type: ignore[operator]
         _page(reader, rows, span="year")
