@@ -119,7 +119,8 @@ class Console:
 
     def links(self, selector: str = "a[href]") -> list[str]:
         """Pages of the console that this one links to; no downloads, and no tables in another order."""
-        found: list[str] = self.page.locator(selector).evaluate_all("(all) => all.map((a) => a.href)")
+        absolute = "(all) => all.map((a) => new URL(a.getAttribute('href'), document.baseURI).href)"  # in SVG, too
+        found: list[str] = self.page.locator(selector).evaluate_all(absolute)
         paths = (url.removeprefix(self.origin).partition("#")[0] for url in found if url.startswith(self.origin))
         return [path for path in dict.fromkeys(paths) if not NO_PAGE.search(path)]
 

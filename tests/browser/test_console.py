@@ -10,6 +10,7 @@ import hashlib
 import os
 import random
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from playwright.sync_api import expect
 
 from stargate.units import MiB
+from tests.browser.axe import violations
 from tests.browser.console import Console
 from tests.support.sites import Site
 
@@ -277,6 +279,38 @@ def test_it_deactivates_and_activates(south: Console, both: Both, image: Path) -
     south.task_succeeds()
     with both[1].open(_export(both[1], "vms/", "centos")) as disk:
         assert _sum(disk.read(0, 4 * MiB)) == _sum(image.read_bytes()), image.name
+
+
+def _dialogs(console: Console, seen: set[str]) -> Iterator[str]:
+    """Opens each kind of dialog of the page, one after the other, and gives its address."""
+    for address in console.links("a[hx-target='#dialog']"):
+        kind = f"dialog {ANY_ID.sub('*', address.partition('?')[0])}"
+        if kind in seen:
+            continue
+        seen.add(kind)
+        console.page.locator(f'a[hx-target="#dialog"][href="{address}"]').first.evaluate("(link) => link.click()")
+        console.dialog.locator("h2").first.wait_for()
+        yield address
+        console.page.evaluate("document.getElementById('dialog').close()")
+
+
+def test_every_page_and_dialog_can_be_used_by_everybody(south: Console) -> None:
+    seen: set[str] = set()
+    todo = ["/"]
+    found: list[str] = []
+    while todo:
+        path = todo.pop()
+        south.go(path)
+        found += [f"{path}: {text}" for text in violations(south.page)]
+        for dialog in _dialogs(south, seen):
+            found += [f"{path}, dialog {dialog}: {text}" for text in violations(south.page)]
+        for link in south.links():
+            if ANY_ID.sub("*", link) not in seen:
+                seen.add(ANY_ID.sub("*", link))
+                todo.append(link)
+    assert len(seen) > 40, seen
+    print("\n".join(found))
+    assert not found
 
 
 def test_it_shows_every_page_dark_and_narrow(south: Console) -> None:
