@@ -78,9 +78,16 @@ class MissingExtent(DamagedExtent):
 
 
 class MissingChild(StargateError):
-    """A node was offered before its children: presence must mean a complete subtree. Send the children first."""
+    """A node was offered before its children: presence must mean a complete subtree. Send the children first.
+
+    `digest` is the child's name; empty: unknown.
+    """
 
     code = "missing_child"
+
+    def __init__(self, message: str, detail: str = "", *, digest: bytes = b"") -> None:
+        super().__init__(message, detail)
+        self.digest = digest
 
 
 class StoreFrozen(Unavailable):

@@ -172,6 +172,6 @@ def check_children(kind: int, payload: bytes, children: Mapping[bytes, Stored | 
     want = expected_children(kind, payload)
     for child, found in children.items():
         if found is None:
-            raise MissingChild(f"child {child.hex()} of a node of kind {kind} is not stored")
+            raise MissingChild(f"child {child.hex()} of a node of kind {kind} is not stored", digest=child)
         if (found.kind, found.level) != want:
             raise DamagedData(f"child {child.hex()} has kind {found.kind} level {found.level}, not {want}")

@@ -16,7 +16,7 @@ from functools import partial
 
 from stargate.catalog.state import Epoch
 from stargate.errors import DamagedData, LogDamaged, LogFrozen, NoSpace, StaleToken, StargateError, Unavailable
-from stargate.extents.format import DamagedExtent, StoreFrozen
+from stargate.extents.format import DamagedExtent, MissingChild, StoreFrozen
 from stargate.extents.store import ExtentStore
 from stargate.fs.disk import Disk
 from stargate.hot.format import REGION_BYTES
@@ -321,11 +321,11 @@ class Worker:
         epoch = chain[-1]
         try:
             self._fold(chain)
-        except DamagedData as exc:
+        except (DamagedData, MissingChild) as exc:  # a chunk of the drain may be lost from the index, too
             log.error("epoch %s cannot be folded, its disk stays readable but for the damage: %s", epoch.epoch, exc)
             with self._hub.lock:
                 self._poisoned[epoch.epoch] = exc.message
-            self.on_damage([exc.digest] if isinstance(exc, DamagedExtent) else [])
+            self.on_damage([exc.digest] if isinstance(exc, (DamagedExtent, MissingChild)) else [])
         return True
 
     def _next_chain(self) -> list[Epoch] | None:

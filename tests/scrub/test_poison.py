@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from stargate.errors import DamagedData
-from stargate.extents.format import Kind
+from stargate.extents.format import Kind, digest_of
+from stargate.extents.index import Change
 from stargate.units import BLOCK_BYTES, KiB
 from tests.engine.harness import Site
 from tests.engine.test_damage import place_of
@@ -147,3 +148,24 @@ def test_a_snapshot_with_poison_is_refused_to_whoever_waits_for_it() -> None:
     assert [m.epoch for m in site.store.hub.state.snapshots[point].members] == list(poisoned)
     with pytest.raises(DamagedData):
         site.content(f"snapshot:{point}:{name}")
+
+
+def test_a_chunk_that_is_lost_from_the_index_before_its_fold_stops_no_other_fold() -> None:
+    """The drain stores whole chunks; the fold of their disk names them only later. It was tried for ever, and every
+    other fold waited behind it (seed 1080479481).
+    """
+    site, name = started()
+    other = create(site)
+    write(site, name, 0, noise(5, SIZE))
+    write(site, other, 0, noise(6, SIZE))
+    point, fine = snapshot(site, name), snapshot(site, other)
+    drained(site)
+    assert site.store is not None
+    asked: list[bytes] = []
+    site.store.worker.on_damage = asked.extend
+    lost = digest_of(Kind.CHUNK, noise(5, SIZE)[: 64 * KiB])
+    site.index.commit(Change(deletes=[lost]))
+    fold_all(site)
+    assert is_rooted(site, fine)
+    assert not is_rooted(site, point)
+    assert asked == [lost], "the healer hears of it"
