@@ -16,7 +16,7 @@ from random import Random
 from stargate.errors import DamagedData, ExportDown, LogFull, StargateError
 from stargate.units import BLOCK_BYTES, KiB
 from tests.engine.harness import Site
-from tests.engine.model import Image, Model
+from tests.engine.model import Image, Model, merged
 
 BATCH_BYTES = 200 * KiB
 """Data that surely fits one batch of the log, so that all of it survives or nothing."""
@@ -44,6 +44,8 @@ class Guests:
         self.states = [Model()]
         self.received: dict[str, dict[str, Image]] = {}
         """Snapshots from other sites and what is in them; the front may or may not know them yet."""
+        self.candidates: list[int | None] = [None]
+        """Whose contents of the model may be the true ones, where blocks that cannot be read hide it."""
         self.unsure = False
         """An order failed half-way: whether it was taken is known after the next start of the front."""
         self.keep_history = False
@@ -84,6 +86,13 @@ class Guests:
         if self.keep_history:
             self.history += self.states[:before]
         self.states = [held]
+
+    def settle_among(self, fits: Sequence[tuple[Model, int | None]]) -> None:
+        """The log holds one of these for good, nobody can tell which; the newest first."""
+        self.settle(fits[0][0])
+        if len(fits) > 1 or fits[0][1] is not None:
+            held, numbers = merged(fits)
+            self.states, self.candidates = [held], list(numbers)
 
     def order(self, act: Callable[[Model], object], name: str, *args: object) -> None:
         if self.site.front is not None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tests.sim.world import Transfer, World
 
 
+Fit = tuple[Model, int | None]
+
+
 def after_power_cut(world: World, site: SimSite) -> None:
     """A prefix of what was ordered that holds everything durable (D1, D2)."""
     _settle_on(world, site, site.guests.states)
@@ -35,16 +38,21 @@ def after_kill(world: World, site: SimSite) -> None:
 
 
 def running(world: World, site: SimSite) -> None:
-    """While it runs a site gives what was accepted last."""
+    """While it runs a site gives what was accepted last. What it shows decides between candidates."""
     if site.front is not None and not site.guests.unsure:
-        _match(world, site, site.guests.states[-1:])
+        fits = _match(world, site, site.guests.states[-1:])
+        if not _damaged(site):
+            site.guests.candidates = [candidate for _, candidate in fits]
 
 
 def _settle_on(world: World, site: SimSite, states: Sequence[Model]) -> None:
+    """One of `states` is what the site holds. Where damage hides what tells several apart, all of them stay possible
+    until a read shows it: after healing, in a snapshot or in a clone.
+    """
     site.guests.unsure = False
-    found = _match(world, site, states)
+    fits = _match(world, site, states)
     if not _damaged(site):  # such a one only reads, and made nothing durable
-        site.guests.settle(found)
+        site.guests.settle_among(fits)
 
 
 def _damaged(site: SimSite) -> bool:
@@ -52,19 +60,27 @@ def _damaged(site: SimSite) -> bool:
     return site.front is not None and site.front.engine.damage is not None
 
 
-def _match(world: World, site: SimSite, states: Sequence[Model]) -> Model:
-    """The newest of `states` that the site holds. Raises Violation when it holds none of them."""
+def _match(world: World, site: SimSite, states: Sequence[Model]) -> list[Fit]:
+    """Those of `states` that the site may hold, the newest first, each with the candidate whose contents it shows.
+    Raises Violation when it holds none of them.
+    """
     guests = site.guests
     found = Found.of(site, damage=world.rotten)
     _received(world, site, found)
     if _damaged(site):  # what came after the damage is not shown
         states = _before_damage(site, states)
+    fits: list[Fit] = []
     wrong = []
     for state in reversed(states):
-        difference = state.unlike(found, received=guests.received)
-        if not difference:
-            return state
-        wrong.append(difference)
+        for candidate in guests.candidates:
+            difference = state.unlike(found, received=guests.received, candidate=candidate)
+            if not difference:
+                fits.append((state, candidate))
+                if not world.rotten:
+                    return fits  # all of it was read
+            wrong.append(difference)
+    if fits:
+        return fits
     raise Violation(f"{site.address} holds no state that it may: {wrong[:2]} (of {len(wrong)})")
 
 
@@ -89,7 +105,8 @@ def _received(world: World, site: SimSite, found: Found) -> None:
         if set(members) != set(images):
             raise Violation(f"{site.address} shows snapshot {name} with other disks")
         for disk, image in images.items():
-            if (what := compare(members[disk], image.bytes())) is not None:
+            ways = [compare(members[disk], image.bytes(candidate)) for candidate in image.candidates]
+            if (what := None if None in ways else ways[0]) is not None:
                 raise Violation(f"{site.address}: received snapshot {name} disk {disk} {what}")
     if site.store is None or world.rotten:
         return

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a site may show whose log lost its chain: what stands before the damage, no less."""
+"""What a site may show whose log lost its chain: what stands before the damage, no less. And what it may turn out to
+hold where damage hid which of several states it was.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from stargate.catalog.state import State
 from stargate.fs.disk import Disk
 from stargate.oplog.format import BATCH_MAGIC
 from stargate.oplog.slots import superblock_path
+from stargate.units import BLOCK_BYTES
 from tests.engine import harness
+from tests.engine.model import Found, Image, Model, merged
+from tests.sim import oracle
 from tests.sim.guests import Violation
 from tests.sim.site import SimSite
 from tests.sim.world import World, seeded
@@ -112,3 +117,74 @@ def test_a_state_that_a_power_cut_took_is_no_part_of_the_history(world: World) -
     world.crash(site)
     assert guests.states == [kept]
     assert all(state.disks for state in guests.history[1:])
+
+
+OLD, NEW, NOBODYS = (bytes([n]) * BLOCK_BYTES for n in (1, 2, 3))
+
+
+def _hidden() -> tuple[Model, list[int]]:
+    """A disk of three blocks and a snapshot of it, both as before or both as after a write to the first two."""
+    before = Model({"disk": Image(3 * BLOCK_BYTES)})
+    before.disks["disk"].write(0, OLD * 3)
+    before.points["point"] = {"disk": before.disks["disk"].copy()}
+    after = before.copy()
+    after.disks["disk"].write(0, NEW * 2)
+    after.points["point"] = {"disk": after.disks["disk"].copy()}
+    seen = Found({"disk": [None, None, OLD]}, {"point": {"disk": [None, None, OLD]}})
+    assert not before.unlike(seen)
+    assert not after.unlike(seen)
+    return merged([(after, None), (before, None)])
+
+
+def _possible(
+    model: Model, candidates: list[int], *disk: bytes | None, point: list[bytes | None] | None = None
+) -> list[int]:
+    found = Found({"disk": list(disk)}, {"point": {"disk": point or [None] * 3}})
+    return [candidate for candidate in candidates if not model.unlike(found, candidate=candidate)]
+
+
+def test_every_state_that_damage_hides_stays_possible_until_a_read_decides() -> None:
+    model, candidates = _hidden()
+    assert _possible(model, candidates, None, None, OLD) == candidates == [0, 1]
+    assert _possible(model, candidates, NEW, None, OLD) == [0]
+    assert _possible(model, candidates, None, OLD, OLD) == [1]
+    assert _possible(model, candidates, None, None, None, point=[OLD, None, OLD]) == [1]
+
+
+def test_what_no_state_had_is_not_possible() -> None:
+    model, candidates = _hidden()
+    assert _possible(model, candidates, NOBODYS, None, OLD) == []
+    assert _possible(model, candidates, None, None, NEW) == []
+
+
+def test_parts_of_two_states_are_not_possible() -> None:
+    model, candidates = _hidden()
+    assert _possible(model, candidates, NEW, OLD, OLD) == []
+    assert _possible(model, candidates, NEW, NEW, OLD, point=[OLD, OLD, OLD]) == []
+
+
+def test_what_is_written_over_a_hidden_block_is_known_again() -> None:
+    model, candidates = _hidden()
+    model.disks["disk"].write(0, NOBODYS)
+    assert _possible(model, candidates, NOBODYS, None, OLD) == [0, 1]
+    assert _possible(model, candidates, NEW, None, OLD) == []
+    assert _possible(model, candidates, NOBODYS, OLD, OLD, point=[OLD, OLD, OLD]) == [1]
+    model.disks["disk"].write(BLOCK_BYTES, b"part")
+    assert _possible(model, candidates, NOBODYS, b"part" + OLD[4:], OLD) == [1]
+
+
+def test_a_copy_of_a_hidden_block_is_hidden_in_the_same_way() -> None:
+    model, candidates = _hidden()
+    model.disks["clone"] = model.disks["disk"].copy()
+    found = Found({"disk": [NEW, None, OLD], "clone": [OLD, None, OLD]}, {"point": {"disk": [None] * 3}})
+    assert [c for c in candidates if not model.unlike(found, candidate=c)] == []
+    found.disks["clone"] = [NEW, None, OLD]
+    assert [c for c in candidates if not model.unlike(found, candidate=c)] == [0]
+
+
+def test_a_site_that_shows_neither_is_found_out(world: World) -> None:
+    site = world.sites[0]
+    model, candidates = _hidden()
+    site.guests.states, site.guests.candidates = [model], list(candidates)
+    with pytest.raises(Violation):
+        oracle.running(world, site)
