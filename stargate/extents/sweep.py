@@ -21,6 +21,7 @@ from stargate.extents import nodes
 from stargate.extents.egroups import HEAD_BYTES
 from stargate.extents.index import Change, Freed, Index, Location
 from stargate.fs.disk import NO_SPACE
+from stargate.units import BLOCK_BYTES
 
 if TYPE_CHECKING:
     from stargate.extents.reader import ExtentReader
@@ -57,7 +58,9 @@ def children_at(store: ExtentReader, location: Location, digest: bytes, rank: in
     """The children of a present node that are of `rank`. Raises DamagedData, MissingExtent."""
     if location.rank != rank + 1 and location.kind != ef.Kind.ROOT:
         return []
-    payload = store.read_node(digest)
+    payload = store.read_node(digest)  # perhaps remembered, and the index has rotted since
+    if nodes.level_of(location.kind, payload) != location.level:
+        raise _wrong_about(digest)
     if location.kind == ef.Kind.ROOT and nodes.parse_root(payload)[0].depth != rank:
         return []
     return nodes.children(location.kind, payload)
@@ -70,25 +73,44 @@ def delete(store: ExtentStore, named: Iterable[bytes], epoch: int) -> Iterator[l
     for readers that located them before. Raises MissingExtent, before anything that depends on it was deleted, for a
     needed extent that the index does not show: rebuild the index.
     """
-    _check_present(store, named)
+    depth = _check_named(store, named)
     found = ranks(store.index)
-    for rank in sorted(found, reverse=True):
+    for rank in sorted({*found, *range(depth + 1)}, reverse=True):  # also those that nothing claims to have
         for low, high in parts(found[rank]):
             needed = _needed(store, rank, low, high)
             direct = {name for name in named if low <= name < high} if rank in (CHUNK_RANK, ROOT_RANK) else set()
             dead = _dead(store, rank, (low, high), needed, direct)
+            if rank != CHUNK_RANK:
+                _check_headers(store, dead)
             for at in range(0, len(dead), _BATCH):
                 yield _delete_batch(store, dead[at : at + _BATCH], epoch)
 
 
-def _check_present(store: ExtentStore, named: Iterable[bytes]) -> None:
+def _check_named(store: ExtentStore, named: Iterable[bytes]) -> int:
+    """All that is named is there and what the index says it is; the greatest depth of its trees."""
+    depth = 0
     batch: list[bytes] = []
     for name in named:
         batch.append(name)
         if len(batch) == _BATCH:
-            _refuse_missing(store, batch)
-            batch = []
-    _refuse_missing(store, batch)
+            depth, batch = max(depth, _check_batch(store, batch)), []
+    return max(depth, _check_batch(store, batch))
+
+
+def _check_batch(store: ExtentStore, names: list[bytes]) -> int:
+    """A root that the index takes for a chunk or another node would protect nothing."""
+    _refuse_missing(store, names)
+    depth = 0
+    for name, location in zip(names, store.index.get_many(names), strict=True):
+        if location is None:
+            continue  # a hole
+        if location.kind == ef.Kind.ROOT:
+            depth = max(depth, nodes.parse_root(store.read_node(name))[0].depth)
+        elif location.kind != ef.Kind.CHUNK:
+            _check_headers(store, [name])
+        elif location.size_bytes < BLOCK_BYTES:
+            raise _wrong_about(name)
+    return depth
 
 
 def _refuse_missing(store: ExtentStore, names: list[bytes]) -> None:
@@ -97,6 +119,30 @@ def _refuse_missing(store: ExtentStore, names: list[bytes]) -> None:
             raise ef.MissingExtent(
                 f"extent {name.hex()} is needed but not in the index; nothing below it is swept, rebuild the index"
             )
+
+
+def _wrong_about(digest: bytes) -> ef.MissingExtent:
+    """What the index says of a rank decides what is deleted when: nothing may be, while it is wrong."""
+    return ef.MissingExtent(
+        f"the index is wrong about the kind of extent {digest.hex()}; nothing is swept until that is mended",
+        digest=digest,
+    )
+
+
+def _check_headers(store: ExtentStore, dead: list[bytes]) -> None:
+    """A chunk or node that the index takes for one of a higher rank would go before anybody asks who needs it. What
+    cannot be read is as dead as it was.
+    """
+    for digest, location in zip(dead, store.index.get_many(dead), strict=True):
+        if location is None:
+            continue
+        try:
+            data = store.files.file(location.egroup).pread(_HEADER_MAX, location.offset)
+            header = ef.parse_header(data, store.store_id, location.egroup, location.offset)
+        except (DamagedData, OSError):
+            continue
+        if header.digest == digest and (header.kind, header.level) != (location.kind, location.level):
+            raise _wrong_about(digest)
 
 
 def _needed(store: ExtentStore, rank: int, low: bytes, high: bytes) -> set[bytes]:
@@ -122,6 +168,8 @@ def _dead(
         elif digest not in direct:
             dead.append(digest)
     _refuse_missing(store, list(needed))
+    if needed:  # it is there, at another rank
+        raise _wrong_about(min(needed))
     return dead
 
 
