@@ -117,37 +117,6 @@ def test_it_returns_a_dead_extent_whose_header_is_damaged(tmp_path: Path) -> Non
     assert not any(data[at.offset : at.offset + extent_bytes(at.stored_bytes)])
 
 
-WRONG = [(Kind.CHUNK, 0), (Kind.LEAF, 0), (Kind.INNER, 1), (Kind.INNER, 2), (Kind.INNER, 5), (Kind.ROOT, 0)]
-
-
-@pytest.mark.parametrize("kind", list(Kind))
-@pytest.mark.parametrize("wrong", WRONG)
-@pytest.mark.parametrize("remembered", [False, True])
-def test_it_deletes_nothing_that_is_needed_while_the_index_is_wrong_about_a_kind(
-    tmp_path: Path, kind: Kind, wrong: tuple[Kind, int], remembered: bool
-) -> None:
-    """LMDB has no checksums, and what the index says of a rank decides what goes when (seed 384344321)."""
-    index = MemoryIndex()
-    store = memory_store(tmp_path, index)
-    keep = version(store, 1)
-    store.flush()
-    expected = read_all(store, keep)
-    needed = reachable(store, [keep])
-    store.sweep_delete([keep], store.sweep_begin())
-    for digest, location in entries(index).items():
-        if location.kind != kind or (kind, location.level) == wrong:
-            continue
-        if not remembered:
-            store.close()
-            store = memory_store(tmp_path, index)
-        index.commit(Change(puts=[(digest, location._replace(kind=wrong[0], level=wrong[1]))]))
-        with pytest.raises(DamagedData):
-            store.sweep_delete([keep], store.sweep_begin())
-        assert entries(index).keys() == needed
-        index.commit(Change(puts=[(digest, location)]))
-    assert read_all(store, keep) == expected
-
-
 def test_it_keeps_what_was_asked_for_since_the_sweep_began(tmp_path: Path) -> None:
     """A have-hit on a node promises its whole subtree, although only the node itself was named."""
     index = MemoryIndex()
