@@ -25,13 +25,28 @@ from prism.runtime.redis_server import RedisServer
 _START_DEADLINE_SECONDS = 60
 
 
+#: Folders whose tests share two whole sites: one worker runs all of such a folder, and begins with it.
+_TOGETHER = ("workflows", "browser")
+
 #: Names of tests that did not run, with the reason; listed at the end.
 _skipped: list[tuple[str, str]] = []
 
 
+def _folder(item: pytest.Item) -> str:
+    """`tests/x/test_y.py` stands in `x`."""
+    return item.path.relative_to(Path(__file__).parent).parts[0]
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this user or this machine cannot run: `root`, `browser`, and `foreign("program", ...)`."""
+    """Skip what this user or this machine cannot run: `root`, `browser`, and `foreign("program", ...)`.
+
+    And say what one worker has to run (`make test` uses two): a file, or a whole folder of `_TOGETHER`, those first.
+    """
+    items.sort(key=lambda item: _folder(item) not in _TOGETHER)
     for item in items:
+        folder = _folder(item)
+        item.add_marker(pytest.mark.xdist_group(folder if folder in _TOGETHER else item.location[0]))
         if item.get_closest_marker("root") and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs root"))
         wanted = [name for mark in item.iter_markers("foreign") for name in mark.args]
