@@ -183,7 +183,7 @@ class Healer:
                 got |= answered
                 queue = queue[last + 1 :]
         self._extents.flush()
-        return {digest for digest in got if local.is_sound(self._extents, digest)}, refused
+        return {digest for digest in sorted(got) if local.is_sound(self._extents, digest)}, refused
 
     def _put(self, items: Sequence[Item], wanted: Collection[bytes]) -> set[bytes]:
         """Which were stored. What nobody asked for is not: nobody looks for children here, so a site could plant nodes
@@ -206,6 +206,6 @@ class Healer:
             found = find(self._extents, self._roots(), damaged)
             lost = damaged & found.places.keys() | damaged.intersection(self._chunks())
             self._above = found.above
-        self._lost = dict.fromkeys(lost, self._clock.monotonic())
+        self._lost = dict.fromkeys(sorted(lost), self._clock.monotonic())
         self._extents.suspect(self._above)
         return lost, damaged - lost

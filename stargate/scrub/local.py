@@ -19,7 +19,7 @@ def heal(extents: ExtentStore, wanted: set[bytes]) -> set[bytes]:
             healed |= rebuild.find(extents.files, extents.index, extents.store_id, rest, extents.epoch)
             for digest in rest & healed:
                 extents.drop_cached(digest)
-    healed = {digest for digest in healed if is_sound(extents, digest)}
+    healed = {digest for digest in sorted(healed) if is_sound(extents, digest)}
     extents.acquit(healed)
     return healed
 
