@@ -17,7 +17,7 @@ from collections.abc import Callable
 from stargate.catalog.log import CatalogLog
 from stargate.catalog.ownership import Ownership
 from stargate.catalog.state import Op, State
-from stargate.errors import InvalidArgument, NoSpace, StaleToken, Unavailable
+from stargate.errors import InvalidArgument, LogFrozen, NoSpace, StaleToken, Unavailable
 from stargate.fs.disk import Disk
 from stargate.internal import Line
 
@@ -47,12 +47,21 @@ class CatalogHub:
         self._acked = 0  # unknown until a front says so: one may be running that has not heard of the last ops
         self._after_ack: list[tuple[int, Callable[[], None]]] = []
         self._ownership = Ownership(disk, "catalog/lock")
+        self.on_frozen: Callable[[], object] = lambda: None
+        """Called when a commit ended this process' right to make any, whoever wanted it: a drain, an order, a peer."""
         self.token = self.state.token + 1
         self.commit({"op": "token", "token": self.token})
 
     def commit(self, op: Op) -> int:
         """Durable, applied, told; returns its number. Raises StaleToken when a newer store process took over, NoSpace
         with nothing changed, LogFrozen: this process takes nothing more."""
+        try:
+            return self._commit(op)
+        except (StaleToken, LogFrozen):
+            self.on_frozen()  # the file may hold the op: a front that read it would be sent away for ever
+            raise
+
+    def _commit(self, op: Op) -> int:
         with self.lock:
             if op["op"] != "token" and self.state.token != self.token:
                 raise StaleToken("another store process has taken over this data folder; this one stops")

@@ -71,6 +71,7 @@ class StoreProcess:
         clock = SystemClock()
         self._space = Space(disk, clock)
         self._hub = CatalogHub(disk, self._space.release)
+        self._hub.on_frozen = self._done.set
         extents = ExtentStore(disk, _open_index(disk, folder), writable=True, roots=self._hub.state.roots())
         self._extents = extents
         extents.make_room = self._space.release

@@ -32,7 +32,7 @@ from tests.sim import mending
 from tests.sim.baton import Atomic, Baton, BatonCondition, Task
 from tests.sim.certificates import CERTIFICATES
 from tests.sim.clock import VirtualClock
-from tests.sim.guests import Guests
+from tests.sim.guests import Guests, Violation
 from tests.sim.mangle import SimNetwork, SiteTransport, silence
 
 PORT = 2009
@@ -171,6 +171,7 @@ class SimSite(Site):
         assert store is not None
         lock = Atomic(self.baton)
         store.hub.lock, store.hub.changed = lock, BatonCondition(self.baton)  # type: ignore[assignment]
+        store.hub.on_frozen = self._store_ends
         store.extents.lock = lock  # type: ignore[assignment]
         store.worker._yield = self.baton.point  # type: ignore[method-assign]
         ingest = StoreIngest(store.extents, store.grants)
@@ -183,8 +184,8 @@ class SimSite(Site):
         self._listener = self._transport.listen(self.address, PORT)
         self.jobs = {}
 
-    def connect(self) -> None:
-        """As a front does by itself when it lost the line; it starts anew when it is told to."""
+    def connect(self, *, anew: bool = False) -> None:
+        """As a front does by itself when it lost the line; it starts anew when it is told to. `anew`: it just did."""
         assert self.front is not None
         assert self.store is not None
         self.disconnect()
@@ -194,10 +195,16 @@ class SimSite(Site):
         if self.store.hub.attach(self.front.line, link._told, self.front.engine.state.n):  # type: ignore[arg-type]
             link._line = self.store.line  # type: ignore[assignment]
             return
+        if anew:
+            raise Violation(f"{self.address}: a front that has just read the catalog is sent away")
         self.front.line.messages.clear()
         self.kill_front()
         self.start_front()
-        self.connect()
+        self.connect(anew=True)
+
+    def _store_ends(self) -> None:
+        """What the service does when the catalog takes nothing more: it ends, and is started again."""
+        self.store_failed = True
 
     def kill_store(self) -> None:
         if self.store is not None:
