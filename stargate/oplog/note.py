@@ -21,6 +21,18 @@ NOTE_MAGIC = b"PRISMDUR"
 NOTE = struct.Struct("<8sQI")
 
 
+def parse_note(raw: bytes, log_id: bytes) -> int:
+    """The position that the note of the log with this id names; 0 when it is missing, torn or damaged."""
+    return _parse(raw, crc32c(log_id))
+
+
+def _parse(raw: bytes, seed: int) -> int:
+    if len(raw) != NOTE.size or raw[: len(NOTE_MAGIC)] != NOTE_MAGIC:
+        return 0
+    _, position, crc = NOTE.unpack(raw)
+    return int(position) if crc32c(raw[:-4], seed) == crc else 0
+
+
 class DurableNote:
     """Of the log in `path` with this id. One thread at a time."""
 
@@ -41,10 +53,7 @@ class DurableNote:
             raw = file.pread(NOTE.size, 0)
         finally:
             file.close()
-        if len(raw) != NOTE.size or raw[: len(NOTE_MAGIC)] != NOTE_MAGIC:
-            return 0
-        _, position, crc = NOTE.unpack(raw)
-        return int(position) if crc32c(raw[:-4], self._seed) == crc else 0
+        return _parse(raw, self._seed)
 
     def write(self, position: int) -> None:
         """Behind the sync that made `position` durable. A note that cannot be written is done without."""

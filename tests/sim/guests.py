@@ -82,9 +82,10 @@ class Guests:
 
     def settle(self, held: Model) -> None:
         """The log holds this one of `states` for good: those before it were, and those behind it are lost."""
-        before = next(n for n, state in enumerate(self.states) if state is held)
+        order = [*self.history, *self.states]  # history: a rotten end of the log may have passed for a torn one
+        at = next(n for n, state in enumerate(order) if state is held)
         if self.keep_history:
-            self.history += self.states[:before]
+            self.history = order[:at]
         self.states = [held]
 
     def settle_among(self, fits: Sequence[tuple[Model, int | None]]) -> None:

@@ -151,6 +151,8 @@ class SimSite(Site):
         self.catalog_rotten = False
         self.drained = 0
         """Up to this position of the log all was in the catalog when the store ended last."""
+        self.note = b""
+        """What the last power cut left of the log's note of its durable position."""
 
     def calm(self) -> None:
         """Before a start: the disk does what it is told again. A half that runs on may know of errors still."""
@@ -224,6 +226,7 @@ class SimSite(Site):
         for stream in self.streams:
             silence(stream)
         super().power_cut()
+        self.note = self.disk.snapshot().get("oplog/durable", b"")
 
     # -- tasks --------------------------------------------------------------------------------------------------------
 

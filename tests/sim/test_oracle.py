@@ -119,6 +119,50 @@ def test_a_state_that_a_power_cut_took_is_no_part_of_the_history(world: World) -
     assert all(state.disks for state in guests.history[1:])
 
 
+def _note(site: SimSite, *, kept: bool) -> None:
+    """A power cut leaves of the note of the durable position what is on the disk, or nothing."""
+    node = site.disk._node("oplog/durable")
+    node.durable = bytearray(node.data if kept else b"")
+    node.pending.clear()
+    if not kept:
+        node.data[:] = b""
+
+
+def _rotten_end(site: SimSite) -> None:
+    """The last batch rots; no later one says that it was durable."""
+    _history(site, drain=False)
+    path = "oplog/slot-0000"
+    at = bytes(site.disk._node(path).data).rfind(BATCH_MAGIC)
+    _spoil(site, path, at, at + len(BATCH_MAGIC))
+
+
+def test_a_rotten_end_of_the_log_may_look_torn_when_the_note_was_lost(world: World) -> None:
+    site = world.sites[0]
+    _rotten_end(site)
+    _note(site, kept=False)
+    world.crash(site)
+    assert not _damaged(site)
+    assert len(site.guests.model.points) == 1, "the last snapshot is gone"
+
+
+def test_a_rotten_end_of_the_log_is_damage_when_the_note_is_there(world: World) -> None:
+    site = world.sites[0]
+    _rotten_end(site)
+    _note(site, kept=True)
+    world.crash(site)
+    assert _damaged(site)
+
+
+def test_a_front_that_hides_what_the_note_proves_is_seen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = world.sites[0]
+    _history(site, drain=False)
+    site.log_rotten = True
+    _note(site, kept=True)
+    monkeypatch.setattr(harness, "replay", lambda engine, batches: None)
+    with pytest.raises(Violation, match="no state that it may"):
+        world.crash(site)
+
+
 OLD, NEW, NOBODYS = (bytes([n]) * BLOCK_BYTES for n in (1, 2, 3))
 
 
