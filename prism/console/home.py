@@ -24,7 +24,7 @@ PROBLEMS_MAX = 20
 DOMAINS_MAX = 50
 TASKS_MAX = 10
 
-_BY_SEVERITY = Case(
+BY_SEVERITY = Case(
     When(severity=Severity.CRITICAL, then=Value(0)),
     When(severity=Severity.WARNING, then=Value(1)),
     default=Value(2),
@@ -120,7 +120,7 @@ def _domains() -> list[DomainLine]:
 
 def home_page() -> HomePage:
     """Read it all."""
-    open_alerts = Alert.objects.filter(resolved_at__isnull=True).order_by(_BY_SEVERITY, "-raised_at")
+    open_alerts = Alert.objects.filter(resolved_at__isnull=True).order_by(BY_SEVERITY, "-raised_at")
     running = Task.objects.filter(state__in=[TaskState.QUEUED, TaskState.RUNNING]).order_by("-created_at")
     return HomePage(
         alerts=list(open_alerts.exclude(severity=Severity.INFO)[:PROBLEMS_MAX]),

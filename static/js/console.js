@@ -40,6 +40,12 @@
     if (document.hidden || typing || ticked || menu || (dialog && dialog.open)) { event.preventDefault(); }
   });
 
+  // On a narrow screen the chosen tab may stand outside of its row.
+  document.querySelectorAll(".tabs [aria-current]").forEach(function (tab) {
+    const row = tab.parentElement;
+    row.scrollLeft = tab.offsetLeft - row.offsetLeft - (row.clientWidth - tab.offsetWidth) / 2;
+  });
+
   // One press, one order: the button goes busy; a refused form (422) brings a fresh one.
   document.addEventListener("submit", function (event) {
     const form = event.target;

@@ -59,6 +59,19 @@ def test_the_enrolment_page_shows_the_secret_once_and_keeps_to_the_policy(operat
     assert not second_factor.is_on(operator)
 
 
+def test_it_enrols_after_two_windows_began_at_once(operator: User) -> None:
+    for _window in range(2):
+        TOTPDevice.objects.create(user=operator, name=second_factor.DEVICE_NAME, confirmed=False)
+    shown = second_factor.begin(operator)
+    generator = TOTP(shown.bin_key)
+    generator.time = time.time()
+    client = browser(operator)
+    page = client.get("/account/second-factor/")
+    assert second_factor.secret_text(shown) in page.content.decode()
+    assert client.post("/account/second-factor/", {"code": f"{generator.token():06d}"}).status_code == 200
+    assert list(TOTPDevice.objects.filter(user=operator).values_list("pk", "confirmed")) == [(shown.pk, True)]
+
+
 def test_it_asks_for_the_code_at_the_console_and_for_the_admin(admin: User) -> None:
     with time_machine.travel(timezone.now(), tick=False) as clock:
         enrol(admin)

@@ -140,3 +140,23 @@ def test_every_domain_row_says_what_it_can_be_recovered_to(reader: Client, rows:
 def test_a_point_that_has_expired_is_nothing_to_recover_to(reader: Client, rows: Rows) -> None:
     dp.Snapshot.objects.update(state="EXPIRED")
     assert "recoverable here to" not in reader.get(reverse("dp:domains")).content.decode()
+
+
+@pytest.mark.django_db
+def test_it_lists_the_worst_alert_first(admin: Client) -> None:
+    for severity in ("info", "critical", "warning"):
+        Alert.objects.create(kind="k", severity=severity, title=severity, message="m", dedup_key=severity)
+    listed = admin.get(reverse("console:alerts")).context["table"].rows
+    assert [alert.severity for alert in listed] == ["critical", "warning", "info"]
+
+
+@pytest.mark.django_db
+def test_it_says_that_a_search_found_nothing_and_else_what_to_do_first(admin: Client) -> None:
+    empty = admin.get(reverse("dp:vms")).content.decode()
+    assert "No VMs" in empty
+    assert f'href="{reverse("dp:vm-new")}" hx-get' in empty
+    searched = admin.get(reverse("dp:vms"), {"q": "absent"}).content.decode()
+    assert "No row matches “absent”." in searched
+    assert "No VMs" not in searched
+    created = admin.get(reverse("dp:vm-new")).content.decode()
+    assert "None yet: create one under Inventory, Storage Containers" in created

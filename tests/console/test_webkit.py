@@ -10,7 +10,7 @@ from django.test import RequestFactory
 
 from dataprotection.states import Phase
 from prism.core.choices import Outcome, Severity, TaskState
-from prism.webkit import sizes, states, times
+from prism.webkit import agents, sizes, states, times
 from replication.choices import SiteStatus
 from replication.states import ReplicationState
 
@@ -65,3 +65,20 @@ def test_it_has_a_badge_for_every_state_word(word: str) -> None:
 def test_it_calls_a_task_as_the_buttons_do() -> None:
     assert states.task_words("domain.migrate") == "Migrate"
     assert states.task_words("something.new") == "something.new"
+
+
+@pytest.mark.parametrize(
+    ("agent", "text"),
+    [
+        ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Safari/537.36",
+         "Chrome on Linux"),
+        ("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36 Edg/140.0",
+         "Edge on Windows"),
+        ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10.15; rv:140.0) Gecko/20100101 Firefox/140.0", "Firefox on macOS"),
+        ("curl/8.5.0", "curl/8.5.0"),
+        ("x" * 200, "x" * 40),
+        ("", "unknown"),
+    ],
+)  # fmt: skip
+def test_it_says_which_browser_is_signed_in(agent: str, text: str) -> None:
+    assert agents.in_words(agent) == text

@@ -31,9 +31,19 @@ class SizeField(forms.CharField):
         return found
 
 
-def container_field() -> forms.ModelChoiceField[StorageContainer]:
-    """Where the disks lie."""
-    return forms.ModelChoiceField(StorageContainer.objects.all(), label="Storage container", empty_label=None)
+class ContainerField(forms.ModelChoiceField[StorageContainer]):
+    """A choice of storage containers that is never just an empty box."""
+
+    def get_bound_field(self, form: forms.BaseForm, field_name: str) -> forms.BoundField:
+        if not StorageContainer.objects.exists():
+            self.empty_label = "None yet: create one under Inventory, Storage Containers"
+            self.widget.choices = self.choices
+        return super().get_bound_field(form, field_name)
+
+
+def container_field() -> ContainerField:
+    """Where the disks lie. On a site without any, the empty choice says what to do first."""
+    return ContainerField(StorageContainer.objects.all(), label="Storage container", empty_label=None)
 
 
 def name_field(label: str = "Name") -> forms.CharField:

@@ -40,7 +40,7 @@ class NewGroupForm(GroupForm):
 
 
 class AttachForm(forms.Form):
-    vm = forms.ModelChoiceField(VM.objects.all(), label="VM")
+    vm = forms.ModelChoiceField(VM.objects.all(), label="VM", empty_label="Choose ...")
 
 
 @reader

@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from prism.console.shell import Shell, shell_of, theme_of
-from prism.webkit import sizes, states, times
+from prism.webkit import agents, sizes, states, times
 from prism.webkit.access import READ_ONLY_REASON, may_act
 from prism.webkit.exports import FORMATS
 from prism.webkit.orders import TOKEN_FIELD
@@ -73,6 +73,28 @@ def size_filter(count: int | float | None) -> str:
 def task_words(kind: str) -> str:
     """What the task does, in words."""
     return states.task_words(kind)
+
+
+@register.filter
+def words(name: str) -> str:
+    """An identifier as words: `replication_completed` -> `Replication completed`."""
+    return name.replace("_", " ").capitalize()
+
+
+@register.filter
+def told(value: object) -> str:
+    """A value of an audit row's detail, as an operator would say it."""
+    if value is None or value == [] or value == "":
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(told(part) for part in value) if isinstance(value, list) else str(value)
+
+
+@register.filter
+def agent_words(agent: str) -> str:
+    """Browser and system of a User-Agent header; it is what the client says of itself."""
+    return agents.in_words(agent)
 
 
 @register.filter(name="rate")
@@ -151,10 +173,20 @@ def gear(table: Table) -> dict[str, Any]:
     return {"table": table, "links": [(kind.upper(), table.link(export=kind, page=None)) for kind in FORMATS]}
 
 
-@register.inclusion_tag("prism/_empty.html")
-def empty(name: str, title: str, text: str) -> dict[str, Any]:
-    """An empty table that says what belongs here and what to do first."""
-    return {"icon": name, "title": title, "text": text}
+@register.inclusion_tag("prism/_empty.html", takes_context=True)
+def empty(
+    context: dict[str, Any], name: str, title: str, text: str, label: str = "", url: str = "", *, dialog: bool = False
+) -> dict[str, Any]:
+    """An empty table: what belongs here and, for who may order it, a button `label` to the first action at `url`.
+
+    A table that is only empty because of its search says that instead.
+    """
+    found = context.get("table")
+    if isinstance(found, Table) and found.query:
+        return {"icon": "search", "title": "Nothing found", "text": f"No row matches “{found.query}”."}
+    request: HttpRequest | None = context.get("request")
+    allowed = bool(url) and request is not None and may_act(request)
+    return {"icon": name, "title": title, "text": text, "label": label, "url": allowed and url, "dialog": dialog}
 
 
 @register.inclusion_tag("prism/_action.html", takes_context=True)

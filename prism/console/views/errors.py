@@ -42,7 +42,14 @@ def _page(request: HttpRequest, status: int, said: str = "") -> HttpResponse:
         status,
         number,
     )
-    context = {"status": status, "title": title, "text": said or text, "step": step, "request_id": number}
+    context = {
+        "status": status,
+        "title": title,
+        "text": said or text,
+        "step": step,
+        "request_id": number,
+        "request": request,
+    }
     response = HttpResponse(render_to_string("console/error.html", context), status=status)
     response["X-Request-ID"] = number
     return response

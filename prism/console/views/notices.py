@@ -10,6 +10,7 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
+from prism.console.home import BY_SEVERITY
 from prism.core.choices import Outcome, Severity
 from prism.core.models import Alert, AuditRow, Event
 from prism.core.services import alerts as alert_services
@@ -20,7 +21,7 @@ from prism.webkit.pages import back_url, is_fragment, show
 from prism.webkit.tables import table
 from prism.webkit.times import zone_of
 
-ALERT_SORTS = {"title": "title", "severity": "severity", "object": "object_name", "raised": "raised_at"}
+ALERT_SORTS = {"title": "title", "severity": "rank", "object": "object_name", "raised": "raised_at"}
 EVENT_SORTS = {"at": "at", "kind": "kind", "object": "object_name"}
 EVENT_COLUMNS: Columns = {
     "at": lambda row: row.at,
@@ -47,15 +48,15 @@ AUDIT_SORTS = {"at": "at", "actor": "actor", "verb": "verb", "object": "object_n
 
 @reader
 def alerts(request: HttpRequest) -> HttpResponse:
-    """Unresolved alerts; `resolved=1` shows all."""
-    rows = Alert.objects.all()
+    """Unresolved alerts, the worst first; `resolved=1` shows all."""
+    rows = Alert.objects.annotate(rank=BY_SEVERITY)
     with_resolved = request.GET.get("resolved") == "1"
     if not with_resolved:
         rows = rows.filter(resolved_at__isnull=True)
     severity = request.GET.get("severity", "")
     if severity in Severity.values:
         rows = rows.filter(severity=severity)
-    listed = table(request, rows, sorts=ALERT_SORTS, default="-raised", search=("title", "message", "object_name"))
+    listed = table(request, rows, sorts=ALERT_SORTS, default="severity", search=("title", "message", "object_name"))
     template = "console/_alerts.html" if is_fragment(request) else "console/alerts.html"
     context = {
         "nav": "Alerts",

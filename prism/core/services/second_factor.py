@@ -15,6 +15,7 @@ from math import ceil
 import segno
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
@@ -41,9 +42,13 @@ def codes_left(user: User) -> int:
 
 
 def begin(user: User) -> TOTPDevice:
-    """The device that is being enrolled: until it is confirmed the same one, so that a reload changes no picture."""
+    """The device that is being enrolled: until it is confirmed the same one, so that a reload changes no picture.
+
+    Two windows that begin at once may leave two rows: the oldest counts, here and in `confirm`.
+    """
     _off_or_conflict(user)
-    return TOTPDevice.objects.get_or_create(user=user, name=DEVICE_NAME, confirmed=False)[0]
+    begun = _enrolling(user).first()
+    return begun or TOTPDevice.objects.create(user=user, name=DEVICE_NAME, confirmed=False)
 
 
 def secret_text(device: TOTPDevice) -> str:
@@ -65,7 +70,7 @@ def confirm(user: User, *, code: str, actor: Actor) -> list[str]:
     with audit.order("second_factor.enable", actor=actor, object_type="user", object_name=user.username, atomic=False):
         with transaction.atomic():
             _off_or_conflict(user)
-            device = TOTPDevice.objects.select_for_update().filter(user=user, confirmed=False).first()
+            device = _enrolling(user).select_for_update().first()
             if device is None:
                 raise Conflict("not_begun", "There is no enrolment to confirm.", "Begin again.")
             accepted = _device_takes(device, code)
@@ -118,9 +123,15 @@ def _device_takes(device: TOTPDevice, code: str) -> bool:
     return bool(DIGITS.fullmatch(text)) and bool(device.verify_token(text))
 
 
+def _enrolling(user: User) -> QuerySet[TOTPDevice]:
+    found: QuerySet[TOTPDevice] = TOTPDevice.objects.filter(user=user, confirmed=False).order_by("pk")
+    return found
+
+
 def _switch_on(user: User, device: TOTPDevice) -> list[str]:
     device.confirmed = True
     device.save(update_fields=["confirmed"])
+    _enrolling(user).delete()
     return _new_codes(user)
 
 
