@@ -81,7 +81,7 @@ LAYERS = {
     "kept": "without expiration",
     "other": "by a migration, restore or deactivation",
     "gone": "expired",
-    "copy": "copy on another site",
+    "copy": "copied to another site",
 }
 
 

@@ -11,7 +11,7 @@ from django import template
 from django.forms import BoundField
 from django.http import HttpRequest
 from django.templatetags.static import static
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from prism.console.shell import Shell, shell_of, theme_of
@@ -89,6 +89,13 @@ def told(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(told(part) for part in value) if isinstance(value, list) else str(value)
+
+
+@register.filter
+def octets(fingerprint: str) -> SafeString:
+    """A fingerprint that wraps behind a colon, never inside an octet."""
+    *firsts, last = fingerprint.split(":")
+    return format_html("{}{}", format_html_join("", "{}:<wbr>", ((octet,) for octet in firsts)), last)
 
 
 @register.filter
