@@ -98,7 +98,7 @@ def _menus(camera: Camera) -> None:
         page.keyboard.press("Escape")
         summary.evaluate("(summary) => summary.parentElement.removeAttribute('open')")
     page.keyboard.press("Control+k")
-    console.dialog.get_by_role("searchbox").fill("db")
+    console.dialog.get_by_role("searchbox").press_sequentially("db", delay=100)
     console.dialog.locator("#hits").get_by_text("gold-db").first.wait_for()
     camera.shoot("moment-search-hits", whole=False)
     console.go("/no-such-page/")

@@ -14,14 +14,15 @@ from pathlib import Path
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOURS = 256
+EXACT = 48
 Colour = tuple[int, int, int]
 
 
 def shrink(path: Path) -> None:
-    """Rewrite the file with a palette: its most frequent colours, and for each other one the nearest of them."""
+    """Rewrite the file with a palette; a colour that is not in it becomes the nearest that is."""
     width, height, pixels = _read(path)
     seen = Counter(pixels)
-    palette = [colour for colour, _count in seen.most_common(COLOURS)]
+    palette = _chosen([colour for colour, _count in seen.most_common()])
     number = {colour: at for at, colour in enumerate(palette)}
     for colour in seen:
         if colour not in number:
@@ -36,6 +37,16 @@ def shrink(path: Path) -> None:
         (b"IEND", b""),
     ]
     path.write_bytes(SIGNATURE + b"".join(_chunk(kind, body) for kind, body in chunks))
+
+
+def _chosen(colours: list[Colour]) -> list[Colour]:
+    """Of `colours`, most frequent first: the first, then those that look like none before: rare hues stay."""
+    chosen = colours[:EXACT]
+    for apart in (40, 20, 10, 1):
+        for colour in colours:
+            if len(chosen) < COLOURS and all(_distance(colour, other) >= apart * apart for other in chosen):
+                chosen.append(colour)
+    return chosen
 
 
 def _distance(a: Colour, b: Colour) -> int:

@@ -159,4 +159,4 @@ def test_it_says_that_a_search_found_nothing_and_else_what_to_do_first(admin: Cl
     assert "No row matches “absent”." in searched
     assert "No VMs" not in searched
     created = admin.get(reverse("dp:vm-new")).content.decode()
-    assert "None yet: create one under Inventory, Storage Containers" in created
+    assert "None yet: create a container first" in created

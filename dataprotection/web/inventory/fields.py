@@ -36,7 +36,7 @@ class ContainerField(forms.ModelChoiceField[StorageContainer]):
 
     def get_bound_field(self, form: forms.BaseForm, field_name: str) -> forms.BoundField:
         if not StorageContainer.objects.exists():
-            self.empty_label = "None yet: create one under Inventory, Storage Containers"
+            self.empty_label = "None yet: create a container first"
             self.widget.choices = self.choices
         return super().get_bound_field(form, field_name)
 
