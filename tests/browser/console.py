@@ -128,7 +128,7 @@ class Console:
         """Elements that make the page scroll sideways; empty when it does not."""
         found: list[str] = self.page.evaluate(
             """() => document.documentElement.scrollWidth <= innerWidth ? [] :
-            Array.from(document.querySelectorAll("main *"))
+            Array.from(document.querySelectorAll("body *"))
             .filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".table-wrap, .tabs, pre"))
             .map((e) => e.tagName + "." + e.className).slice(0, 5).concat(["page"])"""
         )
