@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.browser.console import CHROMIUM, FLAGS, Console
+from tests.support.loopback import loopback
 from tests.support.sites import Site, end
 
 
@@ -18,7 +19,7 @@ from tests.support.sites import Site, end
 def both() -> Iterator[tuple[Site, Site]]:
     base = Path(tempfile.mkdtemp(prefix="br-", dir="/tmp"))
     base.chmod(0o755)
-    north, south = Site(base / "north", "north", "127.0.0.51"), Site(base / "south", "south", "127.0.0.52")
+    north, south = Site(base / "north", "north", loopback(51)), Site(base / "south", "south", loopback(52))
     try:
         for site in (north, south):
             site.begin_up()

@@ -16,6 +16,7 @@ import pytest
 from stargate.peer.identity import create_identity
 from stargate.units import MiB
 from tests.support.engine_site import EngineSite
+from tests.support.loopback import loopback
 
 
 def mount(kind: str, folder: Path, size_bytes: int) -> None:
@@ -83,8 +84,8 @@ def sites(small: Callable[..., Path]) -> Iterator[Callable[..., EngineSite]]:
 @pytest.fixture
 def pair(sites: Callable[..., EngineSite]) -> tuple[EngineSite, EngineSite]:
     """Two paired sites; the second one is small."""
-    a = sites(peer=True, address="127.0.0.31", started=False)
-    b = sites(96 * MiB, peer=True, address="127.0.0.32", started=False)
+    a = sites(peer=True, address=loopback(31), started=False)
+    b = sites(96 * MiB, peer=True, address=loopback(32), started=False)
     keys = [create_identity(s.folder / "identity", s.folder.parent.name).certificate_pem for s in (a, b)]
     for site in (a, b):
         site.start()

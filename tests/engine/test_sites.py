@@ -14,11 +14,12 @@ import pytest
 from stargate.peer.identity import create_identity
 from stargate.units import KiB, MiB
 from tests.support.engine_site import EngineSite, wait_for
+from tests.support.loopback import loopback
 
 
 @pytest.fixture
 def pair(folder: Path) -> Iterator[tuple[EngineSite, EngineSite]]:
-    sites = [EngineSite(folder / name, address=f"127.0.0.{n}", peer=True) for n, name in ((1, "a"), (2, "b"))]
+    sites = [EngineSite(folder / name, address=loopback(n), peer=True) for n, name in ((1, "a"), (2, "b"))]
     certificates = [create_identity(s.folder / "identity", f"site {n}").certificate_pem for n, s in enumerate(sites)]
     try:
         for site in sites:

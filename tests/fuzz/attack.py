@@ -70,7 +70,7 @@ class Attack:
     def __init__(self, folder: Path, seed: int) -> None:
         self.report = Report(seed)
         self._rng = Random(seed)
-        self._site = EngineSite(folder / "site", address="127.0.0.61", peer=True)
+        self._site = EngineSite(folder / "site", peer=True)
         ours = create_identity(folder / "attacker", "attacker")
         theirs = create_identity(self._site.folder / "identity", "site")
         self._own = _some_uuid(self._rng)

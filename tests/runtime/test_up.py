@@ -16,9 +16,10 @@ from prism.layout import Layout
 from prism.runtime.children import ROOT, web_answers
 from prism.runtime.procinfo import ProcessId
 from prism.runtime.supervisor import recorded_processes
+from tests.support.loopback import loopback
 
 #: Not an address that `make up` uses, so that a running one does not disturb.
-ADDRESS = "127.0.0.91"
+ADDRESS = loopback(91)
 PORT = 9440
 DEADLINE_SECONDS = 240
 

@@ -18,6 +18,7 @@ from tests.storm.bulk import Bulk
 from tests.storm.group import BLOCKS, DISKS, ORDER_FAILURES, Group
 from tests.storm.pair import Pair
 from tests.support.engine_site import EngineSite
+from tests.support.loopback import loopback
 from tests.support.oracle import BLOCK
 
 SPAN_SECONDS = {
@@ -197,8 +198,7 @@ class Storm:
 
 def storm(folder: Path, *, seed: int, kills: int, full: int, say: Callable[[str], None] = print) -> Report:
     """Run one storm in `folder` (short: unix sockets lie in it)."""
-    address = 40 + seed % 100
-    found = Storm(folder, seed, kills, full, (f"127.0.0.{address}", f"127.0.0.{address + 1}"))
+    found = Storm(folder, seed, kills, full, (loopback(1), loopback(2)))
     try:
         report = found.run(say)
         report.violations += [] if DISKS * report.writes else ["nothing was written"]

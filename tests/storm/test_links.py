@@ -18,6 +18,7 @@ from stargate.units import KiB, MiB
 from tests.storm.pair import Pair
 from tests.support.engine_site import wait_for
 from tests.support.faultproxy import FaultProxy
+from tests.support.loopback import loopback
 
 SILENCE_SECONDS = 3.0
 DATA_BYTES = 8 * MiB
@@ -48,7 +49,7 @@ def pair() -> Iterator[Pair]:
     folder = Path(tempfile.mkdtemp(prefix="lnk-", dir="/tmp"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STARGATE_SILENCE_SECONDS", str(SILENCE_SECONDS))
-        made = Pair(folder, ("127.0.0.33", "127.0.0.34"), log_cap_mib=512, segment_mib=16)
+        made = Pair(folder, (loopback(33), loopback(34)), log_cap_mib=512, segment_mib=16)
     try:
         yield made
     finally:

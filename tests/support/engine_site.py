@@ -17,6 +17,7 @@ from stargate.control.client import Engine
 from stargate.errors import StargateError, Unavailable
 from stargate.nbd.client import NbdClient
 from stargate.units import MiB
+from tests.support.loopback import loopback
 
 READY_SECONDS = 30
 
@@ -46,7 +47,7 @@ class EngineSite:
         self,
         folder: Path,
         *,
-        address: str = "127.0.0.1",
+        address: str = loopback(1),
         tcp: bool = False,
         peer: bool = False,
         log_cap_mib: int = 64,

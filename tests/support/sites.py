@@ -28,6 +28,7 @@ from stargate.nbd.client import NbdClient
 from stargate.nbd.link import NbdError
 from stargate.units import MiB
 from tests.support.api import Api
+from tests.support.loopback import loopback
 
 NBD_PORT = 10809
 UP_SECONDS = 240
@@ -259,7 +260,7 @@ def two_sites() -> tuple[Site, Site]:
     """Both up and paired, with a container each."""
     base = Path(tempfile.mkdtemp(prefix="wf-", dir="/tmp"))
     base.chmod(0o755)
-    a, b = Site(base / "a", "a", "127.0.0.41"), Site(base / "b", "b", "127.0.0.42")
+    a, b = Site(base / "a", "a", loopback(41)), Site(base / "b", "b", loopback(42))
     try:
         for site in (a, b):
             site.begin_up()

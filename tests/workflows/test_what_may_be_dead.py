@@ -24,6 +24,7 @@ from stargate.nbd.client import NbdClient
 from stargate.peer.identity import create_identity
 from stargate.units import MiB
 from tests.support.engine_site import EngineSite, wait_for
+from tests.support.loopback import loopback
 from tests.support.oracle import BLOCK, StampedWriter, judge, wait_writes
 from tests.support.sites import Site
 
@@ -33,7 +34,7 @@ BLOCKS = 512
 WRITERS = 2
 PROCESSES = 7
 FILL_BYTES, FILL_BLOCKS = 256 * 1024, 384  # 96 MiB, more than the log of that test holds
-ADDRESS = "127.0.0.33"
+ADDRESS = loopback(33)
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ def _pattern(number: int) -> bytes:
 
 def test_the_store_receives_a_snapshot_without_its_front(folder: Path) -> None:
     source = EngineSite(folder / "a", peer=True)
-    target = EngineSite(folder / "b", address="127.0.0.2", peer=True)
+    target = EngineSite(folder / "b", address=loopback(2), peer=True)
     pems = [create_identity(site.folder / "identity", "site").certificate_pem for site in (source, target)]
     try:
         source.start()
