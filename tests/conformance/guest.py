@@ -76,7 +76,7 @@ class Guest:
 
 def _command(site: EngineSite, creds: Path, kernel: Path, initramfs: Path) -> list[str]:
     root = f"server.type=unix,server.path={site.engine.nbd_socket},export=guest-root"
-    data = f"server.type=inet,server.host=127.0.0.1,server.port={site.nbd_port},export=guest-data,tls-creds=tls0"
+    data = f"server.type=inet,server.host={site.address},server.port={site.nbd_port},export=guest-data,tls-creds=tls0"
     command = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "512", "-no-reboot"]
     command += ["-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", "none"]
     command += ["-kernel", str(kernel), "-initrd", str(initramfs), "-append"]
