@@ -72,7 +72,7 @@ $(DEV_STAMP): requirements-dev.txt $(RUN_STAMP)
 
 test: venv-dev ## run all tests; as root it first installs the Debian packages they drive
 	@.ci/system-packages
-	@exec $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+	@exec $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: venv-dev ## ruff, mypy, import contracts, missing migrations, house style
 	$(BIN)/ruff check .

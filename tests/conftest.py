@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from prism.layout import database_url as make_database_url
 from prism.layout import redis_url as make_redis_url
@@ -32,21 +34,29 @@ _TOGETHER = ("workflows", "browser")
 _skipped: list[tuple[str, str]] = []
 
 
-def _folder(item: pytest.Item) -> str:
-    """`tests/x/test_y.py` stands in `x`."""
-    return item.path.relative_to(Path(__file__).parent).parts[0]
+def _scope(nodeid: str) -> str:
+    """What one worker runs: a file, or a whole folder of `_TOGETHER`."""
+    path = nodeid.partition("::")[0]
+    folder = path.split("/")[1]
+    return folder if folder in _TOGETHER else path
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """For `make test`, which uses two workers."""
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = _scope
+    return scheduler
+
+
+@pytest.hookimpl(trylast=True)  # behind pytest-django, which has an order of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this user or this machine cannot run: `root`, `browser`, and `foreign("program", ...)`.
 
-    And say what one worker has to run (`make test` uses two): a file, or a whole folder of `_TOGETHER`, those first.
+    The folders of `_TOGETHER` come first: they take longest, and one of two workers has to run each alone.
     """
-    items.sort(key=lambda item: _folder(item) not in _TOGETHER)
+    items.sort(key=lambda item: _scope(item.nodeid) not in _TOGETHER)
     for item in items:
-        folder = _folder(item)
-        item.add_marker(pytest.mark.xdist_group(folder if folder in _TOGETHER else item.location[0]))
         if item.get_closest_marker("root") and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs root"))
         wanted = [name for mark in item.iter_markers("foreign") for name in mark.args]
