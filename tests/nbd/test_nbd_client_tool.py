@@ -69,7 +69,7 @@ def test_a_client_with_reconnect_sees_no_error_over_restarts(tmp_path: Path, sec
             folder = tmp_path / "kvm1"
             tool(site, "issue", "kvm1", "--out", str(folder))
             context = client_context(folder)
-            client = NbdClient.tcp("127.0.0.1", site.nbd_port, "disk", tls=context, depth=64, reconnect=60.0)
+            client = NbdClient.tcp(site.address, site.nbd_port, "disk", tls=context, depth=64, reconnect=60.0)
         else:
             client = NbdClient.unix(site.engine.nbd_socket, "disk", depth=64, reconnect=60.0)
         data = [uuid.UUID(int=at).bytes * 4096 for at in range(300)]

@@ -30,7 +30,7 @@ DISK_BYTES = 16 * MiB
 
 
 def start_engine(folder: Path, config: SiteConfig) -> EngineSite:
-    site = EngineSite(folder)
+    site = EngineSite(folder, address=config.listen)
     site.peer_port = config.ports["peer"]
     site._store_args = ["--hot-limit-mib", "256", "--site-id", config.uuid]
     return site.start()

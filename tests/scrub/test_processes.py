@@ -13,6 +13,7 @@ from stargate.nbd.link import NbdRequestFailed
 from stargate.peer.identity import create_identity
 from stargate.units import KiB, MiB
 from tests.support.engine_site import EngineSite, wait_for
+from tests.support.loopback import loopback
 
 pytestmark = pytest.mark.slow
 SIZE = 2 * MiB
@@ -22,7 +23,7 @@ DATA = random.Random(5).randbytes(SIZE)
 @pytest.fixture
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EngineSite, EngineSite]]:
     folder = tmp_path_factory.mktemp("eng")
-    sites = [EngineSite(folder / name, address=f"127.0.0.{n}", peer=True) for n, name in ((41, "a"), (42, "b"))]
+    sites = [EngineSite(folder / name, address=loopback(n), peer=True) for n, name in ((41, "a"), (42, "b"))]
     certificates = [create_identity(s.folder / "identity", s.folder.name).certificate_pem for s in sites]
     try:
         for own, other, certificate in zip(sites, sites[::-1], certificates[::-1], strict=True):
