@@ -171,9 +171,10 @@ def _median(samples: list[Sample], row: str, server: str) -> float | None:
 
 
 def write(folder: Path, samples: list[Sample], about: str) -> list[dict[str, Any]]:
-    """Writes both files; returns the rows."""
+    """Writes both files, into a folder that need not exist; returns the rows."""
     found = rows(samples)
     data = {"machine": machine(), "versions": versions(), "about": about, "rows": found}
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(data, indent=2) + "\n")
     text = ["# Bench results", "", about, "", _facts(data), "", *_bars_table(found), "", *_samples_table(samples), ""]
     (folder / "results.md").write_text("\n".join(text))

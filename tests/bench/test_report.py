@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from bench import backup_tools, report
@@ -64,3 +65,9 @@ def test_changed_blocks_make_the_second_image_of_the_first(tmp_path: Path) -> No
     for offset, data in found:
         old[offset : offset + len(data)] = data
     assert old == new
+
+
+def test_it_writes_into_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    report.write(tmp_path / "some" / "folder", samples(report.CLONE_ROW, ours=9.0), "a run")
+    assert json.loads((tmp_path / "some" / "folder" / "results.json").read_text())["rows"][0]["holds"] is True
+    assert report.CLONE_ROW in (tmp_path / "some" / "folder" / "results.md").read_text()
