@@ -24,7 +24,9 @@ RUNS_SHOWN = 5
 NEARSYNC_MAX_MINUTES = 15
 ASYNC_MIN_MINUTES = 60
 KEEP_MAX = 1000
-LOCAL_FORMAT = "%Y-%m-%dT%H:%M"
+LOCAL_FORMAT = "%Y-%m-%d %H:%M"
+MOMENT_FORMATS = [LOCAL_FORMAT, "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
+MOMENT_LIKE = "2026-11-24 08:30"
 SHOWN_FORMAT = "%Y-%m-%d %H:%M %Z"
 
 
@@ -66,10 +68,14 @@ class Run:
 
 
 def moment_field(label: str = "") -> forms.DateTimeField:
-    """A date with time of day; the form puts the zone."""
-    widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format=LOCAL_FORMAT)
+    """A date with time of day, written as all times of the console are; the form puts the zone."""
+    attrs = {"class": "moment", "placeholder": "YYYY-MM-DD HH:MM", "autocomplete": "off"}
     return forms.DateTimeField(
-        label=label, required=False, widget=widget, input_formats=[LOCAL_FORMAT, "%Y-%m-%dT%H:%M:%S"]
+        label=label,
+        required=False,
+        widget=forms.DateTimeInput(attrs=attrs, format=LOCAL_FORMAT),
+        input_formats=MOMENT_FORMATS,
+        error_messages={"invalid": f"Enter a valid date and time, like {MOMENT_LIKE}."},
     )
 
 
@@ -98,7 +104,7 @@ class ScheduleForm(forms.Form):
         self.fields["timezone"].initial = zone
         self.fields["start_at"].label = "Start on"
         self.fields["start_at"].help_text = "Empty: now."
-        self.fields["end_at"].label = "End on"
+        self.fields["end_at"].label = "Last day and time"
         for site in self.sites:
             self.fields[f"site_{site.pk}"] = forms.BooleanField(label=site.name, required=False)
             self.fields[f"keep_{site.pk}"] = forms.IntegerField(

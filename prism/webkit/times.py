@@ -41,11 +41,12 @@ def span(seconds: float) -> str:
 
 
 def relative(at: datetime, now: datetime | None = None) -> str:
-    """`in 5 min`, `2 h 3 min ago`, `just now`."""
-    seconds = (at - (now or timezone.now())).total_seconds()
-    if abs(seconds) < 2:
-        return "just now"
-    return f"in {span(seconds)}" if seconds > 0 else f"{span(-seconds)} ago"
+    """`in 5 min`, `2 h 3 min ago`, `just now`. Whole minutes: seconds would flicker on a page that renews itself."""
+    seconds = int((at - (now or timezone.now())).total_seconds())
+    if abs(seconds) < 60:
+        return "just now" if seconds <= 1 else "in less than a minute"
+    minutes = abs(seconds) // 60 * 60
+    return f"in {span(minutes)}" if seconds > 0 else f"{span(minutes)} ago"
 
 
 def absolute(at: datetime, zone: tzinfo) -> str:

@@ -60,7 +60,7 @@ def _normalised(code: str) -> str:
     try:
         return normalise_code(code)
     except InvalidArgument as error:
-        raise InvalidInput("code", error.message) from error
+        raise InvalidInput("code", f"{error.message[:1].upper()}{error.message[1:]}.") from error
 
 
 def _talk(address: dict[str, Any], code: str) -> tuple[str, PairAnswer]:

@@ -246,11 +246,11 @@ def test_it_migrates_to_the_other_site(north: Console, south: Console, both: Bot
     expect(dialog).to_contain_text("Select a Remote site to migrate this Protection Domain to.")
     dialog.get_by_label("south").check()
     dialog.get_by_label("Type MIGRATE to confirm").fill("yes")
-    dialog.get_by_role("button", name="Save").click()
+    dialog.get_by_role("button", name="Migrate").click()
     expect(dialog).to_contain_text("Type MIGRATE in capital letters.")
     dialog.get_by_label("south").check()
     dialog.get_by_label("Type MIGRATE to confirm").fill("MIGRATE")
-    dialog.get_by_role("button", name="Save").click()
+    dialog.get_by_role("button", name="Migrate").click()
     north.task_succeeds()
 
     north.domain(DOMAIN)

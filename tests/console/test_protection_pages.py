@@ -53,7 +53,7 @@ def test_it_takes_a_snapshot_at_a_custom_time_of_the_users_zone(operator: Client
     [
         ({"start": "custom"}, "a time that lies ahead"),
         ({"start": "custom", "start_at": "2001-01-01T00:00"}, "a time that lies ahead"),
-        ({"start": "custom", "start_at": "soon"}, "Enter a valid date/time"),
+        ({"start": "custom", "start_at": "soon"}, "Enter a valid date and time"),
         ({"retention": "custom"}, "how long it is kept"),
         ({"retention": "custom", "keep_count": "0"}, "greater than or equal to 1"),
         ({"retention": "custom", "keep_count": "100000", "keep_unit": "604800"}, "one minute to 100 years"),

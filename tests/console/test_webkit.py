@@ -39,9 +39,17 @@ def test_it_writes_times_absolute_and_relative() -> None:
     at = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
     zone = times.zone_of(_request("Europe/Berlin"))
     assert times.absolute(at, zone) == "2026-03-29 03:30:00"
-    assert times.relative(at, at + timedelta(minutes=5, seconds=3)) == "5 min 3 s ago"
+    assert times.relative(at, at + timedelta(minutes=5, seconds=3)) == "5 min ago"
+    assert times.relative(at, at + timedelta(hours=2, minutes=3, seconds=59)) == "2 h 3 min ago"
     assert times.relative(at, at - timedelta(days=1, hours=1)) == "in 1 d 1 h"
     assert times.relative(at, at) == "just now"
+
+
+def test_it_does_not_count_seconds_on_a_page_that_renews_itself() -> None:
+    at = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
+    assert {times.relative(at, at + timedelta(seconds=seconds)) for seconds in range(60)} == {"just now"}
+    assert {times.relative(at, at - timedelta(seconds=seconds)) for seconds in range(2, 60)} == {"in less than a minute"}
+    assert {times.relative(at, at + timedelta(seconds=seconds)) for seconds in range(60, 120)} == {"1 min ago"}
 
 
 @pytest.mark.parametrize("name", ["", "No/Where", "../../etc/passwd", "/etc/localtime", "x" * 100, "%00"])

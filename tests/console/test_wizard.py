@@ -96,6 +96,16 @@ def test_it_refuses_a_wrong_schedule_beside_its_field(
     assert Schedule.objects.count() == 1
 
 
+def test_it_takes_and_shows_moments_as_all_times_of_the_console_are(operator: Client, rows: Rows) -> None:
+    url = reverse("dp:schedule-new", args=[rows.domain.pk])
+    sent = {**HOURLY, "timezone": "Europe/Berlin", "start_at": "2030-01-02 08:30", "preview": "1"}
+    answer = operator.post(url, sent)
+    assert answer.context["preview"].cleaned_data["start_at"].isoformat() == "2030-01-02T08:30:00+01:00"
+    text = answer.content.decode()
+    assert text.count("End on") == 1
+    assert 'type="datetime-local"' not in text
+
+
 def test_it_says_that_nearsync_is_not_in_this_release(operator: Client, rows: Rows) -> None:
     answer = operator.post(reverse("dp:schedule-preview"), {**HOURLY, "type": "MINUTELY", "every_nth": "5"})
     assert "NearSync" in answer.content.decode()
