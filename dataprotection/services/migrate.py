@@ -39,6 +39,7 @@ from replication.choices import Capability, Direction
 from replication.exceptions import PeerRefused, PeerUnreachable
 from replication.models import RemoteSite, Replication
 from replication.rpc import client
+from replication.services import task_rows
 from replication.states import ReplicationState
 from stargate.errors import StaleTerm, StargateError
 
@@ -173,6 +174,9 @@ def _wait_for(task: Task, site: RemoteSite, number: int) -> None:
     if row is None:
         raise Conflict("replication_gone", "The replication of the migration was removed.", "Order it again.")
     tasks.progress(task, done_bytes=row.done_bytes, total_bytes=row.total_bytes)
+    held_up = task_rows.waits_for(row)
+    if held_up != task.waits_for:
+        tasks.progress(task, waits_for=held_up)
     if row.state == ReplicationState.SUCCEEDED:
         return
     if row.state in {ReplicationState.PENDING, ReplicationState.RUNNING, ReplicationState.PAUSED}:
@@ -189,6 +193,7 @@ def _hand_over(task: Task, domain: ProtectionDomain, site: RemoteSite, term: int
         refused = _tell(task, domain, site)
     except PeerUnreachable as error:
         _unknown(task, domain, site, str(error), actor)
+        tasks.progress(task, waits_for=f"{site.name} to say whether it is active")
         raise tasks.NotYet(f"Waiting for {site.name} to say whether it is active.") from error
     if refused is not None:
         _give_up(task, domain, Event.PEER_REFUSED, f"{refused}", term, actor)

@@ -52,8 +52,10 @@ def progress(task: Row) -> str:
         parts.append(size(done))
     if rate:
         parts.append(f"{size(rate)}/s")
-        if total and total > done:
-            parts.append(f"about {round((total - done) / rate)} s left")
+    if task["seconds_left"] is not None:
+        parts.append(f"{task['time_left']} left")
     if task["stalled"]:
-        parts.append("stalled: no sign of life for a minute")
+        parts.append(f"stalled since {task['stalled_since']}")
+    if task["waits_for"]:
+        parts.append(f"waits for {task['waits_for']}")
     return printable(" · ".join(parts))

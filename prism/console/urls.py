@@ -30,6 +30,7 @@ urlpatterns = [
     path("users/<int:pk>/reset-password/", users.reset_password, name="user-reset-password"),
     path("users/<int:pk>/order/<slug:verb>/", users.order, name="user-order"),
     path("tasks/", tasks.tasks, name="tasks"),
+    path("tasks/now/", tasks.drawer, name="drawer"),
     path("tasks/<uuid:uuid>/", tasks.task, name="task"),
     path("alerts/", notices.alerts, name="alerts"),
     path("alerts/<int:pk>/acknowledge/", notices.acknowledge, name="alert-acknowledge"),

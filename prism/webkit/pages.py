@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, HttpResponseRedirect
 from django.shortcuts import render
 from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -34,6 +35,16 @@ def show(
     )
     patch_vary_headers(response, ["HX-Request", "HX-Target", "Cookie"])
     patch_cache_control(response, private=True, no_store=True)
+    return _unless_known(request, response) if is_fragment(request) and status == 200 else response
+
+
+def _unless_known(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """304 for a part of a page that looks as the one its tab has already: nothing is sent, nothing is drawn again."""
+    tag = f'W/"{hashlib.sha256(response.content).hexdigest()[:32]}"'
+    if request.method == "GET" and request.headers.get("If-None-Match") == tag:
+        response = HttpResponseNotModified()
+        patch_cache_control(response, private=True, no_store=True)
+    response["ETag"] = tag
     return response
 
 

@@ -95,6 +95,9 @@ def pause(replication: Replication, *, actor: Actor) -> Replication:
     """Stop sending; what has arrived stays with the receiver until its grant ends. Outgoing only."""
     with _order("pause", replication, actor):
         require(replication, ReplicationEvent.PAUSE, actor=actor.label)
+        task_rows.waiting(
+            replication, f"Paused by {actor.label}.", waits_for="an operator, who paused it, to resume it"
+        )
         notices.happened(replication, "paused")
     _stop_engine(replication)
     return replication
@@ -111,6 +114,7 @@ def resume(replication: Replication, *, actor: Actor) -> Replication:
             next_attempt_at=None,
             error="",
         )
+        task_rows.waiting(replication, "", waits_for="its turn")
         notices.happened(replication, "resumed")
         queue.enqueue(replication, at=timezone.now())
     return replication

@@ -46,16 +46,26 @@ def started(row: Replication) -> Task | None:
         state=TaskState.RUNNING,
         started_at=row.started_at or now,
         heartbeat_at=now,
+        moved_at=now,
         attempts=row.attempts,
+        samples=[],
+        waits_for="",
         error="",
         message="",
     )
     return find(row) if changed else None
 
 
-def waiting(row: Replication, message: str) -> None:
-    """Back in the queue."""
-    _rows(row).filter(state=TaskState.RUNNING).update(state=TaskState.QUEUED, message=message, phase=row.phase, rate=0)
+def waiting(row: Replication, message: str, *, waits_for: str) -> None:
+    """Back in the queue, until what it waits for is there."""
+    _rows(row).filter(state__in=tasks.OPEN).update(
+        state=TaskState.QUEUED, message=message, phase=row.phase, samples=[], waits_for=waits_for[: tasks.WAITS_FOR_MAX]
+    )
+
+
+def waits_for(row: Replication) -> str:
+    """What holds it up, "" when it goes or nobody knows."""
+    return _rows(row).values_list("waits_for", flat=True).first() or ""
 
 
 def fail(row: Replication, error: str) -> None:

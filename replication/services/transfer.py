@@ -30,7 +30,7 @@ from replication.models import Replication
 from replication.rpc import client, schema
 from replication.rpc.messages import OfferAnswer
 from replication.selectors import current_term, newest_common, snapshot_facts
-from replication.services import notices, queue, task_rows
+from replication.services import notices, queue, task_rows, waiting
 from replication.services.transitions import change
 from replication.states import ReplicationEvent, ReplicationState
 from stargate.errors import BY_CODE, Fenced, NoSpace, NotFound, PeerUnreachable, StargateError, Unavailable
@@ -76,6 +76,7 @@ class Run:
         self.engine = engine()
         self.task = task_rows.started(row)
         self.seen: tuple[float, int] = (time.monotonic(), 0)
+        self.explain_from = 0.0  # by the monotonic clock
 
     def perform(self) -> None:
         """All phases; raises what stopped it."""
@@ -158,6 +159,7 @@ class Run:
         except NotFound as error:
             raise Unavailable(error.message) from error  # the engine was restarted: jobs live in its memory
         self.keep(**self.progress(status))
+        self.explain(str(status.get("phase", "")))
         if status["state"] == "done":
             return True
         if status["state"] != "running":
@@ -190,6 +192,19 @@ class Run:
         self.keep(phase=ReplicationPhase.ARRIVED)
         payload = {"snapshot": str(self.row.snapshot_uuid), "session": answer.session}
         client.call(self.row.site, "snapshot_arrived", payload, constants.OFFER_TIMEOUT_SECONDS)
+
+    def explain(self, phase: str) -> None:
+        """Say why it does not move: a fold at once, for the rest the site and the engine are asked now and then."""
+        if phase == waiting.FOLDING:
+            self.say(waiting.FOLD)
+        elif self.task is not None and self.task.stalled and time.monotonic() >= self.explain_from:
+            self.explain_from = time.monotonic() + waiting.ASK_EVERY_SECONDS
+            self.say(waiting.reason(self.row.site))
+
+    def say(self, waits_for: str) -> None:
+        """What holds the run up, for whoever looks at its task; "" = not known."""
+        if self.task is not None and waits_for != self.task.waits_for:
+            tasks.progress(self.task, waits_for=waits_for)
 
     def done(self) -> None:
         """The row says so; from here on it is a base for the next one."""
@@ -243,7 +258,8 @@ def _retry(row: Replication, error: Exception) -> None:
     if change(
         row, ReplicationEvent.RETRY, actor=queue.WORKER, only_owner=row.owner, reason=str(error), at=at, **fields
     ):
-        task_rows.waiting(row, f"{error} Next attempt in {pause.total_seconds():.0f} s.")
+        message = f"{error} Next attempt in {pause.total_seconds():.0f} s."
+        task_rows.waiting(row, message, waits_for=waiting.after(error, row.site))
 
 
 def _fail(row: Replication, error: Exception) -> None:

@@ -37,7 +37,50 @@
       return box.checked !== box.defaultChecked;
     });
     const menu = element.querySelector("details[open]");
-    if (document.hidden || typing || ticked || menu || (dialog && dialog.open)) { event.preventDefault(); }
+    const shut = element.id === "drawer-list" && drawer.hidden;
+    if (document.hidden || typing || ticked || menu || shut || (dialog && dialog.open)) { event.preventDefault(); }
+  });
+
+  // What a tab has already is not sent again: the server answers 304 to the tag of the part it sent last.
+  document.addEventListener("htmx:configRequest", function (event) {
+    const element = event.detail.elt;
+    if (element.partTag && element.hasAttribute("data-poll")) { event.detail.headers["If-None-Match"] = element.partTag; }
+  });
+  document.addEventListener("htmx:afterRequest", function (event) {
+    const element = event.detail.elt;
+    if (element.hasAttribute("data-poll") && event.detail.xhr.status === 200) {
+      element.partTag = event.detail.xhr.getResponseHeader("ETag");
+    }
+  });
+
+  // The drawer of tasks: beside the page, not over it; stays open from page to page; says aloud only what ended.
+  const drawer = document.getElementById("drawer");
+  let ended = null;
+  function slide(open, focus) {
+    if (!drawer || drawer.hidden !== open) { return; }
+    drawer.hidden = !open;
+    sessionStorage.setItem("drawer", open ? "open" : "");
+    marked();
+    if (open) { htmx.trigger("#drawer-list", "drawer-open"); } else { ended = null; }
+    const next = document.getElementById(open ? "drawer-title" : "bar-tasks");
+    if (focus && next) { next.focus(); }
+  }
+  function marked() {
+    const opener = document.getElementById("bar-tasks");
+    if (opener && drawer) { opener.setAttribute("aria-expanded", String(!drawer.hidden)); }
+  }
+  document.addEventListener("htmx:afterSwap", function (event) {
+    if (event.detail.target.id === "bar-state") { marked(); }
+    if (event.detail.target.id !== "drawer-list") { return; }
+    const now = Array.from(event.detail.target.querySelectorAll("[data-ended]"));
+    const fresh = ended === null ? [] : now.filter(function (one) { return !ended.has(one.dataset.ended); });
+    ended = new Set(now.map(function (one) { return one.dataset.ended; }));
+    const said = fresh.map(function (one) { return one.dataset.said; }).join(". ");
+    if (said) { document.getElementById("drawer-ends").textContent = said; }
+  });
+  marked();
+  document.addEventListener("DOMContentLoaded", function () {
+    if (sessionStorage.getItem("drawer")) { slide(true, false); }
   });
 
   // On a narrow screen the chosen tab may stand outside of its row.
@@ -65,6 +108,12 @@
   document.addEventListener("htmx:responseError", release);
 
   document.addEventListener("click", function (event) {
+    const opener = event.target.closest("[data-drawer]");
+    if (opener && drawer && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+      event.preventDefault();
+      slide(drawer.hidden, true);
+    }
+    if (event.target.closest("[data-drawer-close]")) { slide(false, true); }
     const copy = event.target.closest("[data-copy]");
     if (copy && navigator.clipboard) {
       navigator.clipboard.writeText(copy.dataset.copy).then(function () {
@@ -139,6 +188,7 @@
   document.addEventListener("keydown", function (event) {
     if (event.key === "Escape") {
       document.querySelectorAll("details.menu[open]").forEach(function (menu) { menu.removeAttribute("open"); });
+      if (drawer && drawer.contains(document.activeElement)) { slide(false, true); }
     }
     const steps = event.target.closest && event.target.closest("[data-steps]");
     if (steps) { step(steps, event); }
@@ -151,6 +201,7 @@
     going = event.key === "g";
     if (going) { setTimeout(function () { going = false; }, 1500); }
     if (event.key === "?") { press("?", event); }
+    if (event.key === "t" && drawer) { event.preventDefault(); slide(drawer.hidden, true); }
     if (event.key === "j" || event.key === "k") { row(event.key === "j" ? 1 : -1, event); }
     if (event.key === "x") { tick(event); }
     if (event.key === "/") {

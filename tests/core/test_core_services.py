@@ -99,6 +99,22 @@ def test_it_takes_a_stalled_task_over() -> None:
     assert taken.attempts == 2
 
 
+def test_it_calls_a_task_stalled_that_lives_and_does_not_move() -> None:
+    task = tasks.create("demo", actor=ACTOR)
+    started = tasks.start(task.pk)
+    assert started is not None
+    tasks.progress(started, phase="SYNC", done_bytes=5, total_bytes=10)
+    assert not Task.objects.get().stalled
+    long_ago = timezone.now() - timedelta(seconds=31)
+    Task.objects.update(moved_at=long_ago)
+    started.refresh_from_db()
+    tasks.progress(started, done_bytes=5, total_bytes=10, waits_for="the link")
+    found = Task.objects.get().pace
+    assert (found.stalled_since, found.waits_for, found.rate) == (long_ago, "the link", None)
+    tasks.progress(started, done_bytes=6)
+    assert (Task.objects.get().stalled, Task.objects.get().waits_for) == (False, "")
+
+
 def test_it_refuses_a_key_for_another_order() -> None:
     first = tasks.create("demo", actor=ACTOR, object_id=1, idempotency_key="k")
     assert tasks.create("demo", actor=ACTOR, object_id=1, idempotency_key="k") == first

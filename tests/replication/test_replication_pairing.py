@@ -83,6 +83,7 @@ def test_it_refuses_a_code_that_is_over_or_no_code(there: Cerebro) -> None:
     with pytest.raises(InvalidInput) as refused:
         pair(there, "not a code")
     assert refused.value.field == "code"
+    assert refused.value.message.startswith("A pairing code has")
     assert AuditRow.objects.filter(verb="remote_site.pair", outcome="refused").count() == 2
 
 

@@ -204,3 +204,51 @@ def test_it_says_what_is_wrong_with_the_offers_answer(site: RemoteSite, peer: Pe
     row = run(order(site))
     assert row.state == S.FAILED
     assert "session" in row.error
+
+
+def test_it_says_what_a_transfer_waits_for(site: RemoteSite, peer: Peer, engine: MemoryEngine) -> None:
+    """Folding at once; a silent site and a full storage once it has stood still for half a minute."""
+    told: list[str] = []
+
+    def stand_still(_seconds: float) -> None:
+        told.append(Task.objects.get().waits_for)
+        step = len(told)
+        row.refresh_from_db()
+        if step == 1:
+            engine.script = [progress("running", 400)]
+        elif step == 2:
+            running[0].task.moved_at = timezone.now() - timedelta(seconds=31)
+            RemoteSite.objects.update(silent_since=timezone.now())
+        elif step == 3:
+            engine.script = [progress("running", 500)]
+        else:
+            engine.script = [progress("done", 1000)]
+
+    running: list[Any] = []
+    made = transfer.Run.__init__
+
+    def remember(self: transfer.Run, *arguments: Any) -> None:
+        made(self, *arguments)
+        running.append(self)
+
+    row = order(site)
+    engine.script = [{**progress("running", 0), "phase": "folding"}]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer.Run, "__init__", remember)
+        assert run(row, sleep=stand_still).state == S.SUCCEEDED
+    assert told[0] == "the block engine to fold the snapshot"
+    assert told[1] == ""
+    assert told[2].startswith(f"the link to {site.name}, which has not answered since ")
+    assert told[3] == ""
+
+
+def test_it_says_in_the_task_that_it_is_paused_or_tried_again(site: RemoteSite, peer: Peer) -> None:
+    row, peer.refusal = order(site), PeerUnreachable("no answer")
+    run(row)
+    assert Task.objects.get().pace.waits_for == f"the link to {site.name}"
+    replications.pause(row, actor=ACTOR)
+    assert "paused" in Task.objects.get().pace.waits_for
+    peer.refusal = None
+    replications.resume(row, actor=ACTOR)
+    assert run(row).state == S.SUCCEEDED
+    assert Task.objects.get().pace.waits_for == ""

@@ -9,14 +9,21 @@ from prism.core.models import Alert, ApiToken, AuditRow, Event, Site, Task
 
 
 class TaskSerializer(serializers.ModelSerializer[Task]):
-    """`percent` is null while the total is unknown; `rate` is bytes per second."""
+    """`percent` is null while the total is unknown; the fields of its pace while they are (see `prism.core.pace`)."""
 
     percent = serializers.IntegerField(read_only=True, allow_null=True)
-    stalled = serializers.BooleanField(read_only=True)
+    rate = serializers.IntegerField(
+        source="pace.rate", read_only=True, allow_null=True, help_text="Bytes per second of the last 30 s, as measured."
+    )
+    seconds_left = serializers.IntegerField(source="pace.seconds_left", read_only=True, allow_null=True)
+    time_left = serializers.CharField(source="pace.time_left", read_only=True, help_text="The same in words.")
+    stalled = serializers.BooleanField(read_only=True, help_text="It runs and has not moved for 30 s.")
+    stalled_since = serializers.DateTimeField(source="pace.stalled_since", read_only=True, allow_null=True)
+    waits_for = serializers.CharField(source="pace.waits_for", read_only=True, help_text="Empty: nothing known.")
 
     class Meta:
         model = Task
-        exclude = ["idempotency_key", "arguments"]
+        exclude = ["idempotency_key", "arguments", "samples"]
 
 
 class EventSerializer(serializers.ModelSerializer[Event]):

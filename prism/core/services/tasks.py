@@ -13,6 +13,7 @@ from django.db.models import F, Q, QuerySet, Value
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from prism.core import pace
 from prism.core.actor import Actor
 from prism.core.choices import TaskState
 from prism.core.exceptions import Conflict, Refused
@@ -20,6 +21,7 @@ from prism.core.models import STALLED_AFTER, Task
 from stargate.errors import StaleTerm, StargateError, Unavailable
 
 OPEN = (TaskState.QUEUED, TaskState.RUNNING)
+WAITS_FOR_MAX = 300
 PASSING = (Unavailable, StaleTerm)
 """The engine is away for a moment, or a new leader took over: no answer to the order, so it is no failure either."""
 
@@ -82,6 +84,7 @@ def start(task_uuid: uuid.UUID | str, *, baton: int | None = None) -> Task | Non
         started_at=Coalesce("started_at", Value(now)),
         heartbeat_at=now,
         attempts=F("attempts") + 1,
+        **({} if baton is not None else {"moved_at": now, "samples": [], "waits_for": ""}),
     )
     return Task.objects.get(pk=task_uuid) if changed else None
 
@@ -93,21 +96,25 @@ def progress(
     done_bytes: int | None = None,
     total_bytes: int | None = None,
     message: str | None = None,
+    waits_for: str | None = None,
 ) -> None:
-    """Heartbeat, and whatever is given. The rate is that since the last report. A finished task stays as it is."""
+    """Heartbeat, and whatever is given; a sample for the rate with `done_bytes`. A finished task stays as it is.
+
+    `waits_for` stands until the task moves: until its phase or its bytes change.
+    """
     now = timezone.now()
-    values: dict[str, Any] = {"heartbeat_at": now}
-    if phase is not None:
-        values["phase"] = phase
-    if message is not None:
-        values["message"] = message
-    if total_bytes is not None:
-        values["total_bytes"] = total_bytes
+    told = {"phase": phase, "message": message, "total_bytes": total_bytes, "done_bytes": done_bytes}
+    values: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
+    new_phase = phase is not None and phase != task.phase
+    if new_phase or any(value != getattr(task, name) for name, value in values.items() if name != "message"):
+        values.update(moved_at=now, waits_for="")
+    elif phase is not None and message and message != task.message:
+        values.update(moved_at=now, waits_for="")  # the next piece of the same phase
+    if waits_for is not None:
+        values["waits_for"] = waits_for[:WAITS_FOR_MAX]
     if done_bytes is not None:
-        values["done_bytes"] = done_bytes
-        seconds = (now - task.heartbeat_at).total_seconds() if task.heartbeat_at else 0.0
-        if seconds > 0 and done_bytes > task.done_bytes:
-            values["rate"] = int((done_bytes - task.done_bytes) / seconds)
+        values["samples"] = pace.sampled([] if new_phase else task.samples, now.timestamp(), done_bytes)
+    values["heartbeat_at"] = now
     Task.objects.filter(pk=task.pk, state__in=OPEN).update(**values)
     for name, value in values.items():
         setattr(task, name, value)
@@ -133,7 +140,7 @@ def cancel(task: Task, *, message: str = "") -> None:
 
 def _finish(task: Task, state: TaskState, **values: Any) -> None:
     now = timezone.now()
-    values.update(state=state, finished_at=now, heartbeat_at=now, rate=0)
+    values.update(state=state, finished_at=now, heartbeat_at=now, samples=[], waits_for="")
     if Task.objects.filter(pk=task.pk, state__in=OPEN).update(**values):
         for name, value in values.items():
             setattr(task, name, value)
