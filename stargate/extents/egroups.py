@@ -8,20 +8,17 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from errno import EIO
 
 from crc32c import crc32c
 
-from stargate.errors import DamagedData, NoSpace, Unavailable
+from stargate.errors import DamagedData, Unavailable
 from stargate.extents import format as ef
 from stargate.extents.index import Freed
-from stargate.fs.disk import NO_SPACE, Buffer, Disk, File
+from stargate.fs.disk import Disk, File
 from stargate.units import BLOCK_BYTES, MiB
 
 FOLDER = "egroups"
 EGROUP_BYTES = 256 * MiB
-SPILL_BYTES = 4 * MiB
-"""Appended bytes are held back until this many, then written in one call."""
 
 _NAME = re.compile(r"g-(\d{8})\Z")
 _HEAD = struct.Struct("<8sII16s")
@@ -30,7 +27,8 @@ _VERSION = 1
 HEAD_BYTES = ef.EXTENT_ALIGN
 _SCAN_BYTES = 2 * MiB
 _HEADER_MAX = ef.HEADER_BYTES + ef.table_bytes(ef.CHUNK_BYTES_MAX)
-_ZEROS = bytes(ef.EXTENT_ALIGN)
+_ZERO_PAGES = 8
+"""Pages of zeros that an empty group may keep: the ones that it shares with its header and its end."""
 
 
 def path_of(egroup: int) -> str:
@@ -62,6 +60,8 @@ class EgroupFiles:
         self._read_only = read_only
         self._files: dict[int, File] = {}
         self._claimed: set[int] = set()
+        self._dying: list[File] = []
+        self._pruned = 0
 
     def numbers(self) -> list[int]:
         if not self.disk.exists(FOLDER):
@@ -129,6 +129,46 @@ class EgroupFiles:
             end = last
         file.punch(start, end - start)
 
+    def is_empty(self, egroup: int) -> bool:
+        """Whether nothing but holes and zeros lies behind the header. Says no to a file with many pages of zeros."""
+        file = self.file(egroup)
+        at = HEAD_BYTES
+        for _ in range(_ZERO_PAGES):
+            found = file.first_data(at)
+            if found is None:
+                return True
+            at = (found // BLOCK_BYTES + 1) * BLOCK_BYTES
+            if any(file.pread(at - found, found)):
+                return False
+        return False
+
+    def remove(self, egroups: Sequence[int]) -> None:
+        """Unlink files, durably. Who reads one goes on in it, or looks its extent up again."""
+        for egroup in egroups:
+            with suppress(FileNotFoundError):
+                self.disk.unlink(path_of(egroup))
+        self.disk.sync_dir(FOLDER)
+        self._let_go(egroups)
+
+    def prune(self, count: int = 32) -> list[int]:
+        """Let go of files that another process removed; which, of the next `count` in turn."""
+        numbers = list(self._files)
+        some = numbers[self._pruned : self._pruned + count]
+        self._pruned = self._pruned + count if some else 0
+        gone = [number for number in some if not _is_named(self._files.get(number))]
+        self._let_go(gone)
+        return gone
+
+    def _let_go(self, egroups: Sequence[int]) -> None:
+        """Descriptors are closed one turn later: a reader in another thread may just be about to use one."""
+        dying, self._dying = self._dying, []
+        for file in dying:
+            file.close()
+        for egroup in egroups:
+            self._claimed.discard(egroup)
+            if egroup in self._files:
+                self._dying.append(self._files.pop(egroup))
+
     def store_id(self) -> bytes | None:
         """Identity in the headers, or None when no egroup has a readable one. A torn header can only be the last, empty
         egroup.
@@ -169,10 +209,18 @@ class EgroupFiles:
             at = ef.aligned(offset + ef.extent_bytes(header.stored_bytes))
 
     def close(self) -> None:
-        for file in self._files.values():
+        for file in (*self._files.values(), *self._dying):
             file.close()
         self._files.clear()
+        self._dying.clear()
         self._claimed.clear()
+
+
+def _is_named(file: File | None) -> bool:
+    """True when nobody can tell: the file was closed meanwhile, say."""
+    with suppress(OSError):
+        return file is None or file.is_named()
+    return True
 
 
 def _header_at(data: bytes, offset: int, store_id: bytes, egroup: int) -> tuple[int, ef.ExtentHeader] | None:
@@ -194,151 +242,3 @@ def _first_header(window: bytes, base: int, store_id: bytes, egroup: int) -> tup
                 return found
         at = window.find(ef.MAGIC, at + 1)
     return None
-
-
-class Appender:
-    """Writing side: the only one that appends. Bytes count as stored only after `sync` returned.
-
-    They pass through the kernel's cache: what guests read of them comes back into it, and what a peer sent or a fold
-    made is read by nobody for long; keeping it cost a quarter of the processor time of a replication, at either site.
-    """
-
-    def __init__(self, files: EgroupFiles, store_id: bytes, egroup_bytes: int = EGROUP_BYTES) -> None:
-        self._files = files
-        self.store_id = store_id
-        self._limit = egroup_bytes
-        self._buffers: list[Buffer] = []
-        self._buffered = 0
-        self._dirty: dict[int, File] = {}
-        self._durable: dict[int, int] = {}
-        self._new_names = False
-        self._file: File | None = None
-        numbers = files.numbers()
-        self.egroup = numbers[-1] if numbers else 0
-        self._end = self._at = self._tail()
-
-    def _tail(self) -> int:
-        """Where to go on. Behind a crash the file may end in bytes that no index entry owns: never reused, never
-        truncated.
-        """
-        file = self._files.claim(self.egroup) if self.egroup else None
-        if file is None:
-            return self._limit
-        try:
-            parse_head(file.pread(HEAD_BYTES, 0), self.egroup)
-        except DamagedData:
-            return self._limit
-        return ef.aligned(file.size())
-
-    def reserve(self, length: int) -> tuple[int, int]:
-        """Egroup and offset of the next extent. Raises NoSpace with nothing changed."""
-        if self._buffered >= SPILL_BYTES:
-            self.spill()
-        if self._end + length > self._limit:
-            self.spill()
-            self._start(self.egroup + 1)
-        return self.egroup, self._end
-
-    def append(self, parts: tuple[Buffer, Buffer]) -> None:
-        """Hold back one extent at the place that `reserve` gave."""
-        length = len(parts[0]) + len(parts[1])
-        padding = ef.aligned(length) - length
-        self._buffers.extend(parts)
-        if padding:
-            self._buffers.append(_ZEROS[:padding])
-        self._buffered += length + padding
-        self._end += length + padding
-
-    def unwritten(self, egroup: int, offset: int) -> bool:
-        return bool(self._buffered) and egroup == self.egroup and offset >= self._at
-
-    def spill(self) -> None:
-        """Write what is held back, at its fixed place: after an error the same bytes are tried again. Raises NoSpace,
-        StoreFrozen.
-        """
-        if not self._buffered:
-            return
-        file = self._file or self._adopt()
-        with _writing():
-            _whole(file, self._buffers, self._at)
-        self._durable.setdefault(self.egroup, self._at)
-        self._dirty[self.egroup] = file
-        self._at += self._buffered
-        self._buffers, self._buffered = [], 0
-
-    def _adopt(self) -> File:
-        """Go on in a file that an earlier process began: it may have ended before name and head were durable."""
-        file = self._files.file(self.egroup)
-        with _writing():
-            _whole(file, [pack_head(self.egroup, self.store_id)], 0)
-        self._file = file
-        self._dirty[self.egroup] = file
-        self._new_names = True
-        return file
-
-    def sync(self) -> None:
-        """All appended bytes and names are durable. A failed fdatasync raises StoreFrozen and must never be tried
-        again.
-        """
-        self.spill()
-        try:
-            for file in self._dirty.values():
-                file.fdatasync()
-            if self._new_names:
-                self._files.disk.sync_dir(FOLDER)
-        except OSError as exc:
-            self._cut_back()
-            raise ef.StoreFrozen(
-                "the extent store could not make its data durable; restart it after checking the disk", str(exc)
-            ) from exc
-        self._dirty.clear()
-        self._durable.clear()
-        self._new_names = False
-
-    def _cut_back(self) -> None:
-        """After a failed fdatasync the page cache may show bytes that the disk lacks: a later rebuild must not find
-        them there.
-        """
-        for egroup, file in self._dirty.items():
-            with suppress(OSError):
-                file.truncate(self._durable.get(egroup, HEAD_BYTES))
-
-    def _start(self, egroup: int) -> None:
-        """Begin a file that nobody has begun: the next number may be one of a store that took over, or was taken for
-        dead.
-        """
-        with _writing():
-            while (file := self._fresh(egroup)) is None:
-                egroup += 1
-            self._new_names = True
-            _whole(file, [pack_head(egroup, self.store_id)], 0)
-        self._file = file
-        self._dirty[egroup] = file
-        self.egroup, self._end, self._at = egroup, HEAD_BYTES, HEAD_BYTES
-
-    def _fresh(self, egroup: int) -> File | None:
-        """None for one that holds extents, or is another process's."""
-        file = self._files.claim(egroup)
-        return None if file is None or file.size() > HEAD_BYTES else file
-
-
-def _whole(file: File, buffers: Sequence[Buffer], offset: int) -> None:
-    """A short write counts as an I/O error."""
-    if file.pwritev(buffers, offset) != sum(len(buffer) for buffer in buffers):
-        raise OSError(EIO, "short write")
-
-
-class _writing:
-    """Turn errors of a write into the engine's: out of space may be tried again, anything else freezes the store."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
-        if not isinstance(exc, OSError):
-            return
-        if exc.errno in NO_SPACE:
-            raise NoSpace(
-                "no space for the extent store; free some or delete snapshots", os.strerror(exc.errno)
-            ) from exc
-        raise ef.StoreFrozen("the extent store cannot write; restart it after checking the disk", str(exc)) from exc

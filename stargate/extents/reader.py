@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from crc32c import crc32c
@@ -215,6 +215,19 @@ class ExtentReader:
     def _forget(self, digest: bytes) -> None:
         with self._opened_lock:
             self._opened.pop(digest, None)
+
+    def prune(self) -> None:
+        """Let go of some extent groups that the store removed, if there are such."""
+        gone = self.files.prune()
+        if gone:
+            self.forget_egroups(gone)
+
+    def forget_egroups(self, egroups: Iterable[int]) -> None:
+        """What was located in these is looked up again."""
+        gone = set(egroups)
+        with self._opened_lock:
+            for digest in [digest for digest, opened in self._opened.items() if opened.location.egroup in gone]:
+                del self._opened[digest]
 
     def drop_cached(self, digest: bytes) -> None:
         """The next read goes to the disk."""

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from stargate.errors import DamagedData, InvalidArgument, NoSpace, PeerProtocol, ReadOnly
-from stargate.extents import egroups, nodes, rebuild, sweep
+from stargate.extents import egroups, nodes, rebuild, retire, sweep
 from stargate.extents import format as ef
+from stargate.extents.appender import Appender
 from stargate.extents.format import ZERO_HASH, Codec, Kind, StoreFrozen
 from stargate.extents.index import Change, Freed, Index, Location, in_batches
 from stargate.extents.reader import ExtentReader
@@ -75,7 +76,7 @@ class ExtentStore(ExtentReader):
             if self.index.meta("store_id") != self._store_id:
                 rebuild.rebuild_files(self.files, self.index, self._store_id, roots=roots)
             self.epoch = int.from_bytes(self.index.meta("epoch") or b"\0", "little")
-            self._appender = egroups.Appender(self.files, self._store_id, egroup_bytes)
+            self._appender = Appender(self.files, self._store_id, egroup_bytes)
         except BaseException:
             self._lock_file.close()
             raise
@@ -258,6 +259,15 @@ class ExtentStore(ExtentReader):
         """
         self._check_writable()
         return sweep.give_back(self, freed)
+
+    def retire(self) -> int:
+        """Remove extent groups in which nothing is left; how many. Raises NoSpace, StoreFrozen."""
+        self._check_writable()
+        return retire.retire(self)
+
+    def is_done_with(self, egroup: int) -> bool:
+        """Whether nothing more goes into this group, and all that did is durable. Call with `lock` held."""
+        return self._appender.is_done_with(egroup)
 
     def cut(self, epoch: int) -> int:
         """Stamps from here on are kept: `epoch`, or the one of the oldest ingest that is open or was when the sweep

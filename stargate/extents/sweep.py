@@ -205,9 +205,22 @@ def _give_back(store: ExtentStore, batch: Sequence[Freed]) -> int:
     with store.lock:  # nobody appends meanwhile: the pages at the ends of a range are looked at before they go
         for item in dead:
             _make_hole(store, item)
+    # Durable before the ranges are forgotten: what a power cut brings back would be nobody's, and never go again.
+    _sync(store, {item.egroup for item in dead})
+    with store.lock:
         total = store.returned_bytes() + done
         store.commit_index(Change(returned=batch, meta=(("returned_bytes", total.to_bytes(8, "little")),)))
     return done
+
+
+def _sync(store: ExtentStore, egroups: set[int]) -> None:
+    """These files are durable as they are. Raises StoreFrozen: a failure may be one of what was appended meanwhile."""
+    try:
+        for egroup in sorted(egroups):
+            store.files.file(egroup).fdatasync()
+    except OSError as exc:
+        store.frozen = "the extent store could not make its data durable; restart it after checking the disk"
+        raise ef.StoreFrozen(store.frozen, str(exc)) from exc
 
 
 def unused(store: ExtentStore, batch: Sequence[Freed]) -> list[Freed]:

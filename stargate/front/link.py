@@ -53,8 +53,12 @@ class StoreLink:
         read_table: ReadTable,
         on_restart: Callable[[], None],
         is_stale: Callable[[], bool] = lambda: False,
+        tidy: Callable[[], None] = lambda: None,
     ) -> None:
-        """`is_stale`: whether the store made the index anew since this process opened it."""
+        """`is_stale`: whether the store made the index anew since this process opened it. `tidy`: called all the time,
+        outside of the loop, to let go of files that the store removed.
+        """
+        self._tidy = tidy
         self._engine = engine
         self._path = path
         self._call_soon = call_soon
@@ -162,6 +166,7 @@ class StoreLink:
     def _report(self) -> None:
         told: tuple[Line | None, int] = None, -1
         while not self._stop.wait(REPORT_SECONDS):
+            self._tidy()
             line, durable = self._line, self._engine.log.durable.position
             if line is not None and told != (line, durable):
                 try:

@@ -94,6 +94,7 @@ class FrontProcess:
             read_table=self._read_table,
             on_restart=self._restart,
             is_stale=self._has_old_index,
+            tidy=self._extents.prune,
         )
         self._balance = Balance(self._link.store_pid, lambda: self.engine.log.used_bytes / self.engine.log.cap_bytes)
         orders = FrontOrders(self.engine, self.exports, self.server, self._facts)

@@ -51,6 +51,16 @@ class File(Protocol):
 
     def size(self) -> int: ...
 
+    def first_data(self, offset: int) -> int | None:
+        """Where, from `offset` on, the first byte lies that is not in a hole; None when there is none. A file system
+        without holes calls everything data.
+        """
+        ...
+
+    def is_named(self) -> bool:
+        """Whether the file still has a name in its folder."""
+        ...
+
     def truncate(self, size: int) -> None: ...
 
     def punch(self, offset: int, length: int) -> None: ...
@@ -162,6 +172,17 @@ class OsFile:
 
     def size(self) -> int:
         return os.fstat(self._fd).st_size
+
+    def first_data(self, offset: int) -> int | None:
+        try:
+            return os.lseek(self._fd, offset, os.SEEK_DATA)
+        except OSError as exc:
+            if exc.errno != errno.ENXIO:
+                raise
+            return None
+
+    def is_named(self) -> bool:
+        return os.fstat(self._fd).st_nlink > 0
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)

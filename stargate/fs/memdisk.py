@@ -339,6 +339,18 @@ class MemFile:
         with self._disk._guard:
             return len(self._node.data)
 
+    def first_data(self, offset: int) -> int | None:
+        """Zeros count as a hole: a disk may keep them so."""
+        with self._disk._guard:
+            self._enter("first_data", offset)
+            rest = self._node.data[offset:]
+            zeros = len(rest) - len(rest.lstrip(b"\0"))
+            return None if zeros == len(rest) else offset + zeros
+
+    def is_named(self) -> bool:
+        with self._disk._guard:
+            return any(node is self._node for node in self._disk._names.values())
+
     def truncate(self, size: int) -> None:
         with self._disk._guard:
             self._enter("truncate", size, writes=True)

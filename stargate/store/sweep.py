@@ -94,6 +94,7 @@ class Sweeper:
         try:
             if self._hub.wait_acked(self._owed, 0.0):
                 log.info("returned %d bytes", self._extents.punch())
+                self._extents.retire()
         finally:
             self._returning.release()
 
