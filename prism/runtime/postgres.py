@@ -8,14 +8,16 @@ data folder's parent. Who may connect is decided by the socket folder, which onl
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from prism.runtime import privilege
+from prism.runtime.procinfo import ProcessId, processes_in, wait_gone
 
-_START_TIMEOUT_SECONDS = 60
+_ORPHAN_SECONDS = 3.0
 
 
 class PostgresError(Exception):
@@ -53,6 +55,7 @@ class Postgres:
         if not (self.data / "PG_VERSION").exists():
             self._initdb(run_as)
         if not self.owner_pid():
+            self._end_orphans()
             # Written by a server that was killed; its number may meanwhile be somebody else's.
             (self.data / "postmaster.pid").unlink(missing_ok=True)
         return run_as
@@ -113,6 +116,23 @@ class Postgres:
             found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
             if not found:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+
+    def orphans(self) -> list[ProcessId]:
+        """Backends of a dead server on this data folder: each works in that folder, in a process group of its own."""
+        return [found for found in processes_in(self.data, "postgres") if found.pid != self.owner_pid()]
+
+    def _end_orphans(self) -> None:
+        """They end by themselves when their server dies, but not while they wait for a lock of another that was killed:
+        then they wait for ever, and no new server starts beside them.
+        """
+        left = self.orphans()
+        for number in (signal.SIGQUIT, signal.SIGKILL):
+            for process in left:
+                process.send(number)
+            left = wait_gone(left, timeout_seconds=_ORPHAN_SECONDS)
+        if left:
+            pids = ", ".join(str(process.pid) for process in left)
+            raise PostgresError(f"Processes of a dead Postgres do not end: {pids}. End them and start again.")
 
     def owner_pid(self) -> int | None:
         """Pid of the server that runs on this data folder now, None when there is none."""

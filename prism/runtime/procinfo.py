@@ -47,6 +47,23 @@ def identify(pid: int) -> ProcessId | None:
     return ProcessId(pid, int(fields[_START_FIELD]))
 
 
+def processes_in(folder: Path, program: str) -> list[ProcessId]:
+    """Processes of this program (the kernel's short name) whose working folder this is, as far as we may look."""
+    wanted = os.path.realpath(folder)
+    found: list[ProcessId] = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdecimal():
+            continue
+        process = identify(int(entry))
+        try:
+            same = Path(f"/proc/{entry}/comm").read_text(encoding="utf-8", errors="replace").strip() == program
+            if process and same and os.readlink(f"/proc/{entry}/cwd") == wanted and process.alive():
+                found.append(process)
+        except OSError:
+            continue
+    return found
+
+
 def wait_gone(processes: list[ProcessId], *, timeout_seconds: float) -> list[ProcessId]:
     """Wait until all are gone; returns those that are still there at the end."""
     deadline = time.monotonic() + timeout_seconds

@@ -61,6 +61,24 @@ def test_it_keeps_its_data_over_a_kill_of_every_process(short_dir: Path) -> None
         assert query(server, "SELECT answer FROM kept") == (42,)
 
 
+def test_it_starts_although_a_backend_outlived_its_killed_server(short_dir: Path) -> None:
+    """As after kill -9 of all while one held a lock: who waits for it never learns that its server is gone."""
+    server = server_in(short_dir)
+    with started(server) as process:
+        server.ensure_database("prism")
+        with psycopg.connect(host=str(server.sockets), user="prism", dbname="prism") as connection:
+            backend = connection.info.backend_pid
+            os.kill(backend, signal.SIGSTOP)
+            process.kill()
+            process.wait()
+            assert backend in [orphan.pid for orphan in server.orphans()]
+            with subprocess.Popen(["sleep", "60"], cwd=server.data) as bystander, started(server):
+                assert query(server, "SELECT 1") == (1,)
+                assert bystander.poll() is None
+                bystander.kill()
+    assert server.orphans() == []
+
+
 def test_it_starts_when_the_pid_in_a_stale_file_belongs_to_somebody_else(short_dir: Path) -> None:
     server = server_in(short_dir)
     with started(server):
