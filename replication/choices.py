@@ -47,6 +47,7 @@ class ReplicationPhase(TextChoices):
 
     QUEUED = "queued", "Queued"
     OFFER = "offer", "Offering the snapshot to the remote site"
+    FOLD = "fold", "Preparing the snapshot, sending what is ready"
     SYNC = "sync", "Sending data"
     ARRIVED = "arrived", "Waiting for the remote site to confirm"
     DONE = "done", "Done"

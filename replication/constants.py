@@ -18,5 +18,5 @@ SWEEP_EVERY = timedelta(seconds=10)
 PING_TIMEOUT_SECONDS = 3.0
 OFFER_TIMEOUT_SECONDS = 60.0
 PROGRESS_SECONDS = 0.5
-ROOT_WAIT_SECONDS = 20.0
-ROOT_WAITS_MAX = 30
+WITHDRAWALS_MAX = 100
+"""At once; the rest has its turn with the next."""

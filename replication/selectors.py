@@ -29,6 +29,7 @@ class SnapshotFacts:
     display_id: str
     created_at: datetime
     size_bytes: int  # sum over all disks
+    disks: tuple[str, ...]  # names of the disks in the engine
 
 
 def snapshot_facts(manifest: Mapping[str, Any]) -> SnapshotFacts:
@@ -42,6 +43,7 @@ def snapshot_facts(manifest: Mapping[str, Any]) -> SnapshotFacts:
             display_id=str(snapshot.get("display_id") or snapshot["local_id"])[:64],
             created_at=_moment(snapshot["created_at"]),
             size_bytes=sum(int(disk["size_bytes"]) for disk in disks),
+            disks=tuple(str(disk["uuid"]) for disk in disks),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInput("manifest", f"This is not a snapshot manifest: {type(error).__name__} {error}.") from error

@@ -72,6 +72,7 @@ TRANSITIONS: dict[tuple[ReplicationState, ReplicationEvent], ReplicationState] =
 }
 
 FINAL = frozenset({S.SUCCEEDED, S.FAILED, S.ABORTED, S.EXPIRED, S.SKIPPED})
+GIVEN_UP = FINAL - {S.SUCCEEDED}
 OUTSTANDING = frozenset(S) - FINAL
 OWNED = frozenset({S.RUNNING})
 """States with an owner whose silence has a meaning."""

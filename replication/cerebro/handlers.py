@@ -13,10 +13,10 @@ from prism.core.engine import engine
 from prism.core.exceptions import Unreachable
 from replication.local import local_site
 from replication.rpc import registry
-from replication.rpc.messages import Nothing, Pair, PairHello
+from replication.rpc.messages import Nothing, Pair, PairHello, WithdrawSnapshot
 from replication.rpc.registry import PeerCall
 from replication.selectors import current_term
-from replication.services import pairing
+from replication.services import incoming, pairing
 from stargate.errors import StargateError
 
 PROTOCOL = 1
@@ -60,7 +60,17 @@ def unpair(call: PeerCall, _payload: Nothing) -> dict[str, Any]:
     return {}
 
 
+def withdraw_snapshot(call: PeerCall, payload: WithdrawSnapshot) -> dict[str, Any]:
+    """The sender gave up what it had offered: its session ends, and the row says why."""
+    row = incoming.find(call.site, payload.session)
+    if row is not None and row.snapshot_uuid == payload.snapshot:
+        engine().grant_end(payload.session)
+        incoming.withdrawn(row, payload.reason, failed=payload.failed)
+    return {}
+
+
 def register() -> None:
     """From `AppConfig.ready`."""
     registry.register("ping", Nothing, ping)
     registry.register("unpair", Nothing, unpair)
+    registry.register("withdraw_snapshot", WithdrawSnapshot, withdraw_snapshot)

@@ -17,6 +17,7 @@ from replication.cerebro.edges import guarded
 from replication.cerebro.engine_health import EngineHealth
 from replication.cerebro.leader import Leader, Rhythm, tick
 from replication.cerebro.server import Server
+from replication.services import withdrawals
 from stargate.errors import StargateError
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,8 @@ class Process:
         while not self.stopping.is_set():
             if self.leads.is_set():
                 with guarded("asking the remote sites"):
-                    health.check_peers(timezone.now())
+                    answered = health.check_peers(timezone.now())
+                    withdrawals.send(name for name, here in answered.items() if here)
                 self.stopping.wait(constants.PING_EVERY.total_seconds())
             else:
                 self.stopping.wait(TICK_SECONDS)

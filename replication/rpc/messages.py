@@ -73,7 +73,7 @@ class OfferSnapshot:
     manifest: dict[str, Any]
     retention_seconds: int | None  # from receipt on; None = for ever
     hidden_base: bool  # True: the sender keeps it only as the base of the next one
-    bytes: int  # sum of the sizes of all disks: the quota to grant
+    bytes: int  # the quota to grant: the sizes of all disks, or twice that when it is sent ahead of its fold
     base: uuid.UUID | None = None  # newest snapshot that the sender believes to be on both sites
 
 
@@ -93,3 +93,13 @@ class SnapshotArrived:
 
     snapshot: uuid.UUID
     session: str = field(metadata={"max": 64})
+
+
+@dataclass(frozen=True)
+class WithdrawSnapshot:
+    """I shall not send it any more. Repeating it, or withdrawing what was never offered, changes nothing."""
+
+    snapshot: uuid.UUID
+    session: str = field(metadata={"max": 64})
+    failed: bool  # True: it cannot be sent; False: it was given up (aborted, skipped, expired)
+    reason: str = field(metadata={"max": 2000})

@@ -84,3 +84,16 @@ def failed(row: Replication, error: str) -> bool:
         return False
     notices.failed(row)
     return True
+
+
+def withdrawn(row: Replication, reason: str, *, failed: bool) -> bool:
+    """Its sender gave it up. False when it was over already."""
+    text = f"{row.site.name} gave it up: {reason}"
+    event = ReplicationEvent.FAIL if failed else ReplicationEvent.ABORT
+    if not change(row, event, actor=ACTOR, reason=text, error=text):
+        return False
+    if failed:
+        notices.failed(row)
+    else:
+        notices.happened(row, "aborted")
+    return True

@@ -20,12 +20,10 @@ from replication.models import RemoteSite, Replication
 from replication.selectors import SnapshotFacts, snapshot_facts
 from replication.services import notices, queue, task_rows
 from replication.services.transitions import require
-from replication.states import FINAL, ReplicationEvent, ReplicationState
+from replication.states import GIVEN_UP, ReplicationEvent
 from stargate.errors import StargateError
 
 log = logging.getLogger(__name__)
-
-_GIVEN_UP = [state for state in FINAL if state != ReplicationState.SUCCEEDED]
 
 
 def request(
@@ -72,7 +70,7 @@ def _get_or_create(
 ) -> tuple[Replication, bool]:
     now = timezone.now()
     begin = max(start_at or now, now)
-    rows = Replication.objects.exclude(state__in=_GIVEN_UP)
+    rows = Replication.objects.exclude(state__in=GIVEN_UP)
     return rows.get_or_create(
         snapshot_uuid=snapshot_uuid,
         site=site,

@@ -2,7 +2,8 @@
 """One run of a replication: what the Celery task does once it owns the row.
 
     offer    ask the remote site for a session (it checks the manifest and its space, and grants it in its engine)
-    sync     order the engine to send, follow its progress into the row
+    fold     the engine drains and folds the snapshot, and sends what is ready meanwhile
+    sync     the engine sends the rest; its progress is followed into the row
     arrived  tell the remote site; it publishes the snapshot
     done
 
@@ -57,7 +58,7 @@ def run(replication_uuid: uuid.UUID | str, *, sleep: Callable[[float], None] = t
         Run(row, sleep).perform()
     except Replaced:
         log.info("replication %s: replaced, stopping", row.uuid)
-        _stop_engine(row)
+        _stop_engine(row, row.session)  # by now the job may be another run's
     except RETRY as error:
         _retry(row, error)
     except (Refused, StargateError) as error:
@@ -77,6 +78,8 @@ class Run:
         self.task = task_rows.started(row)
         self.seen: tuple[float, int] = (time.monotonic(), 0)
         self.explain_from = 0.0  # by the monotonic clock
+        self.facts = snapshot_facts(row.manifest)
+        self.folded = False
 
     def perform(self) -> None:
         """All phases; raises what stopped it."""
@@ -89,17 +92,18 @@ class Run:
         self.done()
 
     def offer(self) -> OfferAnswer:
-        """Wait until the snapshot can be sent, agree on a session and a base."""
+        """Agree on a session and a base."""
         row = self.row
         self.keep(phase=ReplicationPhase.OFFER)
-        self.wait_rooted()
+        self.folded = self.look()
         common = self.common()
         payload = {
             "replication": str(row.uuid),
             "manifest": row.manifest,
             "retention_seconds": row.retention_seconds,
             "hidden_base": row.hidden_base,
-            "bytes": snapshot_facts(row.manifest).size_bytes,
+            # A place that is written while the log is drained may travel twice: ahead of the fold, and after it.
+            "bytes": self.facts.size_bytes * (1 if self.folded else 2),
             "base": str(common) if common else None,
         }
         raw = client.call(row.site, "offer_snapshot", payload, constants.OFFER_TIMEOUT_SECONDS)
@@ -107,19 +111,16 @@ class Run:
         self.keep(session=answer.session, base_snapshot_uuid=common if common == answer.base else None)
         return answer
 
-    def wait_rooted(self) -> None:
-        """Until the engine has folded the snapshot. Raises NotFound when it is gone, Unavailable after a long time."""
+    def look(self) -> bool:
+        """Whether the engine has folded the snapshot. Raises what makes an offer pointless: NotFound, DamagedData."""
         snapshot = str(self.row.snapshot_uuid)
-        for _ in range(constants.ROOT_WAITS_MAX):
-            try:
-                self.engine.wait_rooted(snapshot, constants.ROOT_WAIT_SECONDS)
-                return
-            except (Unavailable, NotFound):
-                # A store that lags behind the log does not know it yet; the front does, or says that it is gone.
-                self.engine.snapshot(snapshot)
-            self.keep()
-            self.sleep(constants.PROGRESS_SECONDS)
-        raise Unavailable("The block engine has not folded the snapshot yet.")
+        try:
+            self.engine.wait_rooted(snapshot, 0.0)
+        except (Unavailable, NotFound):
+            # A store that lags behind the log does not know it yet; the front does, or says that it is gone.
+            self.engine.snapshot(snapshot)
+            return False
+        return True
 
     def common(self) -> uuid.UUID | None:
         """The newest snapshot on both sites that our engine still has. None = send in full."""
@@ -148,6 +149,7 @@ class Run:
             fingerprinting=answer.fingerprinting and bool(row.manifest.get("fingerprinting", True)),
             base=str(row.base_snapshot_uuid) if row.base_snapshot_uuid else None,
             compress=row.site.compress,
+            disks=() if self.folded else self.facts.disks,
         )
         while not self.watch():
             self.sleep(constants.PROGRESS_SECONDS)
@@ -158,13 +160,23 @@ class Run:
             status = self.engine.sync_status(str(self.row.uuid))
         except NotFound as error:
             raise Unavailable(error.message) from error  # the engine was restarted: jobs live in its memory
-        self.keep(**self.progress(status))
-        self.explain(str(status.get("phase", "")))
+        folding = status["phase"] == waiting.FOLDING
+        self.keep(phase=ReplicationPhase.FOLD if folding else ReplicationPhase.SYNC, **self.progress(status))
+        self.explain(str(status["phase"]))
         if status["state"] == "done":
             return True
         if status["state"] != "running":
             raise _engine_error(status)
+        if folding:
+            self.still_there()
         return False
+
+    def still_there(self) -> None:
+        """Only the front knows of a deletion that is not drained yet. Raises NotFound."""
+        try:
+            self.engine.snapshot(str(self.row.snapshot_uuid))
+        except Unavailable as error:
+            log.info("replication %s: the front does not answer; the store goes on: %s", self.row.uuid, error)
 
     def progress(self, status: dict[str, Any]) -> dict[str, int]:
         """Columns out of a `sync_status`."""
@@ -270,9 +282,9 @@ def _fail(row: Replication, error: Exception) -> None:
         task_rows.fail(row, text)
 
 
-def _stop_engine(row: Replication) -> None:
+def _stop_engine(row: Replication, session: str | None = None) -> None:
     """Nothing depends on it: a job nobody watches ends with its grant."""
     try:
-        engine().sync_cancel(str(row.uuid))
+        engine().sync_cancel(str(row.uuid), session)
     except (StargateError, Refused) as error:
         log.info("replication %s: engine not told to stop: %s", row.uuid, error)

@@ -250,6 +250,10 @@ class Engine:
             ),
         )
 
+    def grant_end(self, session: str) -> Json:
+        """Nothing more is taken in this session. Ending what is not there succeeds."""
+        return cast(Json, self.store.call("grant_end", session=session))
+
     def sync_start(
         self,
         job: str,
@@ -287,8 +291,9 @@ class Engine:
     def sync_status(self, job: str) -> Json:
         return cast(Json, self.store.call("sync_status", job=job))
 
-    def sync_cancel(self, job: str) -> Json:
-        return cast(Json, self.store.call("sync_cancel", job=job))
+    def sync_cancel(self, job: str, session: str | None = None) -> Json:
+        """With `session` only if the job runs in that one."""
+        return cast(Json, self.store.call("sync_cancel", job=job, session=session))
 
     # -- space --------------------------------------------------------------------------------------------------------
 

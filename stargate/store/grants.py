@@ -77,7 +77,7 @@ class CatalogGrants:
         with self._hub.lock:
             over = [g.session for g in self._hub.state.grants.values() if g.expires_at <= self._clock.now()]
         for session in over:
-            self._end(session)
+            self.end(session)
         return len(over)
 
     def room(self) -> None:
@@ -127,7 +127,7 @@ class CatalogGrants:
             self._refuse_deleted(grant.snapshot)
         with self._hub.lock:
             if grant.snapshot in self._hub.state.snapshots:
-                self._end(grant.session)
+                self.end(grant.session)
                 return
             if grant.session not in self._hub.state.grants:
                 raise PeerRefused("the replication was called off here")
@@ -151,14 +151,15 @@ class CatalogGrants:
                     "origin": grant.site_id,
                 }
             )
-            self._end(grant.session)
+            self.end(grant.session)
 
     def shares(self, site_id: str, root: bytes) -> bool:
         """Snapshots that the site sent here, and those that it got from here, are shared with it."""
         with self._hub.lock:
             return root in shared_roots(self._hub.state, site_id)
 
-    def _end(self, session: str) -> None:
+    def end(self, session: str) -> None:
+        """It may not begin again, and not publish. What it delivered is left to the sweep. Ending none is fine."""
         with self._hub.lock:
             self._met.pop(session, None)
             if session in self._hub.state.grants:

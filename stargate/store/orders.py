@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -15,6 +15,7 @@ from stargate.errors import DamagedData, InvalidArgument, NotFound, Unavailable
 from stargate.extents.store import ExtentStore
 from stargate.extents.tree import diff
 from stargate.peer.client import Target
+from stargate.peer.outbox import Cancelled
 from stargate.scrub.scrubber import Scrubber
 from stargate.store.accounts import Accounts
 from stargate.store.grants import CatalogGrants
@@ -74,15 +75,17 @@ class StoreOrders(Orders):
     def do_wait_rooted(self, snapshot: str, timeout_seconds: float) -> Json:
         return self._show(self.rooted(snapshot, timeout_seconds))
 
-    def rooted(self, snapshot: str, timeout_seconds: float) -> Snapshot:
+    def rooted(self, snapshot: str, timeout_seconds: float, cancelled: Callable[[], bool] = lambda: False) -> Snapshot:
         """Wait until the drain has passed the snapshot's marker and its epochs are folded. Raises Unavailable,
-        NotFound."""
+        NotFound, DamagedData, and Cancelled as soon as `cancelled`, which is asked whenever the catalog changed."""
         deadline = self._clock.monotonic() + min(timeout_seconds, 3600.0)
         with self._worker.urgent(), self._hub.changed:
             while True:
                 found = self._hub.state.snapshots.get(snapshot)
                 if found is not None and self._hub.state.snapshot_state(found) == "rooted":
                     return found
+                if cancelled():
+                    raise Cancelled
                 self._refuse_poisoned(found)
                 left = deadline - self._clock.monotonic()
                 if left <= 0:
@@ -168,6 +171,10 @@ class StoreOrders(Orders):
         self._grants.allow(session, site_id, snapshot, quota_bytes, expires_seconds)
         return {"session": session, "present": snapshot in self._hub.state.snapshots}
 
+    def do_grant_end(self, session: str) -> Json:
+        self._grants.end(session)
+        return {"session": session}
+
     def do_sync_start(
         self,
         job: str,
@@ -197,8 +204,8 @@ class StoreOrders(Orders):
     def do_sync_status(self, job: str) -> Json:
         return self._outgoing.status(job)
 
-    def do_sync_cancel(self, job: str) -> Json:
-        self._outgoing.cancel(job)
+    def do_sync_cancel(self, job: str, session: str | None = None) -> Json:
+        self._outgoing.cancel(job, session)
         return {"job": job}
 
     # -- space --------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from stargate.peer.conversation import AHEAD_BYTES
 from stargate.peer.early import EarlySender
 from stargate.peer.identity import Identity, Peer, PeerSet, certificate_der, load_identity
 from stargate.peer.ingest import StoreIngest
+from stargate.peer.outbox import Cancelled
 from stargate.peer.server import PeerServer
 from stargate.peer.sync import Order, SyncJob
 from stargate.peer.wire import Member
@@ -40,7 +41,10 @@ log = logging.getLogger(__name__)
 JOBS_REMEMBERED_MAX = 1000
 ROOTED_TIMEOUT_SECONDS = 600.0
 
-Rooted = Callable[[str, float], Snapshot]
+Rooted = Callable[[str, float, Callable[[], bool]], Snapshot]
+"""(snapshot, seconds, whether nobody waits any more). Raises Cancelled, NotFound, Unavailable, DamagedData."""
+
+Make = Callable[[Callable[[], bool]], SyncJob]
 
 
 class Pins(PeerSet):
@@ -56,14 +60,17 @@ class Pins(PeerSet):
 
 
 class _Job:
-    """A sync job together with the wait for its snapshot's fold. `ahead`: what `make` has delivered meanwhile."""
+    """A sync job together with the wait for its snapshot's fold. `ahead`: what `make` has delivered meanwhile.
 
-    def __init__(self, make: Callable[[], SyncJob], arrived: Callable[[], None], ahead: Ahead | None = None) -> None:
+    `make` is told how to see that it is cancelled."""
+
+    def __init__(self, session: str, make: Make, arrived: Callable[[], None], ahead: Ahead | None = None) -> None:
+        self.session = session
+        self.cancelled = False
         self._ahead = ahead
         self._make = make
         self._arrived = arrived
         self._sync: SyncJob | None = None
-        self._cancelled = False
         self._recorded = False
         self._error: dict[str, str] | None = None
         self._thread = threading.Thread(target=self._run, name="sync-start", daemon=True)
@@ -71,13 +78,15 @@ class _Job:
 
     def _run(self) -> None:
         try:
-            sync = self._make()
+            sync = self._make(lambda: self.cancelled)
             self._sync = sync
-            if self._cancelled:
+            if self.cancelled:
                 sync.cancel()
             if sync.run().state == "done":
                 self._arrived()
                 self._recorded = True
+        except Cancelled:
+            return
         except StargateError as exc:
             self._error = {"code": exc.code, "message": exc.message}
         except Exception as exc:
@@ -89,7 +98,7 @@ class _Job:
         return self._thread.is_alive()
 
     def cancel(self) -> None:
-        self._cancelled = True
+        self.cancelled = True
         if self._ahead is not None:
             self._ahead.cancel()
         if self._sync is not None:
@@ -102,7 +111,8 @@ class _Job:
             if found["state"] == "done" and not self._recorded:
                 return {**found, "state": "failed" if self._error else "running", "error": self._error}
             return found
-        state = "failed" if self._error else "running"
+        running = self.running  # first: an error is there before the end
+        state = "failed" if self._error else "running" if running else "cancelled"
         counts = dict.fromkeys(
             ("done_bytes", "total_bytes", "wire_bytes", "chunks_total", "chunks_sent", "chunks_deduplicated"), 0
         )
@@ -157,13 +167,14 @@ class Outgoing:
         disks: Sequence[str],
         rooted: Rooted,
     ) -> None:
-        """Start the job, or start it again when it ended; while it runs, nothing happens."""
+        """Start the job, or start it again when it ended or was cancelled; while it runs, nothing happens."""
 
-        ahead = self._ahead(target, session, snapshot, disks, compress) if disks and fingerprinting else None
+        early = disks and fingerprinting and not self._is_rooted(snapshot)
+        ahead = self._ahead(target, session, snapshot, disks, compress) if early else None
 
-        def make() -> SyncJob:
+        def make(cancelled: Callable[[], bool]) -> SyncJob:
             with ahead or nullcontext():
-                found = rooted(snapshot, ROOTED_TIMEOUT_SECONDS)
+                found = self._wait_rooted(rooted, snapshot, cancelled)
             bases = self._roots(base) if base is not None else {}
             order = Order(
                 session=session,
@@ -187,11 +198,24 @@ class Outgoing:
 
         with self._lock:
             running = self._jobs.get(job)
-            if running is not None and running.running:
+            if running is not None and running.running and not running.cancelled:
                 return
-            self._jobs.pop(job, None)
-            self._jobs[job] = _Job(make, arrived, ahead)
+            self._jobs.pop(job, None)  # a cancelled one ends beside its successor
+            self._jobs[job] = _Job(session, make, arrived, ahead)
             self._forget()
+
+    def _is_rooted(self, snapshot: str) -> bool:
+        with self._hub.lock:
+            found = self._hub.state.snapshots.get(snapshot)
+            return found is not None and self._hub.state.snapshot_state(found) == "rooted"
+
+    @staticmethod
+    def _wait_rooted(rooted: Rooted, snapshot: str, cancelled: Callable[[], bool]) -> Snapshot:
+        """Raises Cancelled, DamagedData, Unavailable."""
+        try:
+            return rooted(snapshot, ROOTED_TIMEOUT_SECONDS, cancelled)
+        except NotFound as exc:  # here that is no proof: the drain may have stood still all the time
+            raise Unavailable(exc.message) from exc
 
     def _transport(self, target: Target) -> TcpTransport:
         return TcpTransport.mutual_tls(self.identity(), self.peers, site_id=target.site_id)
@@ -238,14 +262,22 @@ class Outgoing:
     def status(self, job: str) -> dict[str, Any]:
         return self._job(job).status()
 
-    def cancel(self, job: str) -> None:
-        self._job(job).cancel()
+    def cancel(self, job: str, session: str | None = None) -> None:
+        """Stop it soon. With `session` only if that is the one it runs in: not a successor of the one that is meant."""
+        found = self._job(job)
+        if session in (None, found.session):
+            self._cancel([found])
 
     def stop(self) -> None:
         with self._lock:
             jobs = list(self._jobs.values())
+        self._cancel(jobs)
+
+    def _cancel(self, jobs: list[_Job]) -> None:
         for job in jobs:
             job.cancel()
+        with self._hub.changed:
+            self._hub.changed.notify_all()  # who waits for a fold looks again
 
 
 class PeerPort:

@@ -23,7 +23,7 @@ class _Arrives:
 
 
 def job(arrived: Callable[[], None]) -> _Job:
-    return _Job(lambda: cast(SyncJob, _Arrives()), arrived)
+    return _Job("session", lambda _cancelled: cast(SyncJob, _Arrives()), arrived)
 
 
 def ended(found: _Job) -> dict[str, Any]:

@@ -106,6 +106,53 @@ def test_what_leaves_while_the_log_is_drained_travels_once(pair: tuple[EngineSit
     assert b.content(f"snapshot:{second}:{disk}") == a.content(disk)
 
 
+def test_a_job_that_waits_for_its_fold_is_cancelled_and_runs_again_in_another_session(
+    pair: tuple[EngineSite, EngineSite],
+) -> None:
+    a, b = pair
+    disk = a.disk(8 * MiB)
+    fill(a, disk, 4 * MiB, seed=12)
+    job, snapshot = str(uuid.uuid4()), str(uuid.uuid4())
+    where = {"address": b.address, "port": b.peer_port, "site_id": b.site_id, "disks": [disk]}
+    a.engine.sync_start(job, snapshot, session="never granted", **where)
+    assert a.engine.sync_status(job)["phase"] == "folding"
+    a.engine.sync_cancel(job, "of another")
+    assert a.engine.sync_status(job)["state"] == "running"
+    a.engine.sync_cancel(job, "never granted")
+    session = str(uuid.uuid4())
+    b.engine.grant(session, a.site_id, snapshot, 1 << 30, 600)
+    a.engine.sync_start(job, snapshot, session=session, **where)
+    a.engine.snapshot_create(snapshot, [disk], manifest={})
+    wait_for(lambda: a.engine.sync_status(job)["state"] != "running", "the replication")
+    assert a.engine.sync_status(job)["state"] == "done"
+    assert b.content(f"snapshot:{snapshot}:{disk}") == a.content(disk)
+
+
+def test_a_cancelled_job_says_so_although_its_snapshot_never_came(pair: tuple[EngineSite, EngineSite]) -> None:
+    a, b = pair
+    job = str(uuid.uuid4())
+    where = {"address": b.address, "port": b.peer_port, "site_id": b.site_id}
+    a.engine.sync_start(job, str(uuid.uuid4()), session="none", **where)
+    a.engine.sync_cancel(job)
+    wait_for(lambda: a.engine.sync_status(job)["state"] == "cancelled", "the end of the wait")
+
+
+def test_nothing_is_taken_in_a_session_that_was_ended(pair: tuple[EngineSite, EngineSite]) -> None:
+    a, b = pair
+    disk = a.disk(8 * MiB)
+    fill(a, disk, 4 * MiB, seed=13)
+    snapshot, session = a.snapshot(disk), str(uuid.uuid4())
+    b.engine.grant(session, a.site_id, snapshot, 1 << 30, 600)
+    for _ in range(2):
+        b.engine.grant_end(session)
+    where = {"address": b.address, "port": b.peer_port, "site_id": b.site_id, "disks": [disk]}
+    a.engine.sync_start(session, snapshot, session=session, **where)
+    wait_for(lambda: a.engine.sync_status(session)["state"] != "running", "the refusal")
+    status = a.engine.sync_status(session)
+    assert (status["state"], status["error"]["code"], status["chunks_sent"]) == ("failed", "peer_refused", 0)
+    assert b.engine.usage()["extents"] == 0
+
+
 def test_the_target_serves_a_clone_with_the_source_gone(pair: tuple[EngineSite, EngineSite]) -> None:
     a, b = pair
     disk = a.disk(8 * MiB)

@@ -24,7 +24,7 @@ from prism.layout import Layout, SiteConfig
 from replication.choices import SiteStatus
 from replication.models import RemoteSite
 from stargate.control.server import ControlServer, Orders
-from stargate.errors import NotFound, StaleTerm
+from stargate.errors import DamagedData, NotFound, StaleTerm, Unavailable
 from stargate.peer.identity import create_identity, fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,10 +41,13 @@ class MemoryEngine(Orders):
         self.facts: dict[str, Any] = {}
         self.peers: dict[str, str] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
-        self.cancelled: list[str] = []
+        self.cancelled: list[tuple[str, str | None]] = []
+        self.ended: list[str] = []
+        self.away = False
         self.gone: set[str] = set()
         self.script: list[dict[str, Any]] = [progress("done", 100)]
         self.unfolded: set[str] = set()
+        self.damaged = False
         self.lock = threading.Lock()
         self.servers = [ControlServer(str(run / name), self) for name in ("stargate.sock", "store.sock")]
         for server in self.servers:
@@ -78,11 +81,15 @@ class MemoryEngine(Orders):
         return {"free_bytes": 1 << 40}
 
     def do_wait_rooted(self, snapshot: str, timeout_seconds: float) -> dict[str, Any]:
+        if self.damaged:
+            raise DamagedData("damaged blocks")
         if snapshot in self.gone or snapshot in self.unfolded:
             raise NotFound("the store has not met it")
         return {"snapshot": snapshot}
 
     def do_snapshot(self, snapshot: str) -> dict[str, Any]:
+        if self.away:
+            raise Unavailable("the front is away")
         if snapshot in self.gone:
             raise NotFound("no such snapshot")
         return {"snapshot": snapshot}
@@ -96,8 +103,12 @@ class MemoryEngine(Orders):
             raise NotFound("no such job")
         return self.script.pop(0) if len(self.script) > 1 else self.script[0]
 
-    def do_sync_cancel(self, job: str) -> dict[str, Any]:
-        self.cancelled.append(job)
+    def do_sync_cancel(self, job: str, session: str | None = None) -> dict[str, Any]:
+        self.cancelled.append((job, session))
+        return {}
+
+    def do_grant_end(self, session: str) -> dict[str, Any]:
+        self.ended.append(session)
         return {}
 
 

@@ -130,7 +130,7 @@ def test_it_pauses_resumes_and_aborts_as_the_table_says(site: RemoteSite, sent: 
     row = order(site, 1)
     claim(site)
     replications.pause(row, actor=ACTOR)
-    assert (state_of(row), engine.cancelled, claim(site)) == (S.PAUSED, [str(row.uuid)], None)
+    assert (state_of(row), engine.cancelled, claim(site)) == (S.PAUSED, [(str(row.uuid), None)], None)
     with pytest.raises(IllegalTransition):
         replications.pause(row, actor=ACTOR)
     replications.resume(row, actor=ACTOR)

@@ -137,11 +137,69 @@ def test_it_ends_the_alert_with_the_next_success(site: RemoteSite, peer: Peer) -
     assert Alert.objects.get(kind="replication_failure").resolved_at is not None
 
 
-def test_it_waits_for_the_fold(site: RemoteSite, peer: Peer, engine: MemoryEngine) -> None:
+def disks_of(row: Replication) -> list[str]:
+    return [disk["uuid"] for entity in row.manifest["entities"] for disk in entity["disks"]]
+
+
+def test_it_sends_ahead_of_the_fold(site: RemoteSite, peer: Peer, engine: MemoryEngine) -> None:
     row = order(site)
     engine.unfolded = {str(row.snapshot_uuid)}
-    run(row, sleep=lambda _seconds: engine.unfolded.clear())
-    assert row.state == S.SUCCEEDED
+    engine.script = [progress("running", 0, phase="folding"), progress("running", 400), progress("done", 1000)]
+    phases: list[str] = []
+    run(row, sleep=lambda _seconds: phases.append(Replication.objects.get(pk=row.pk).phase))
+    assert (row.state, phases) == (S.SUCCEEDED, ["fold", "sync"])
+    assert engine.jobs[str(row.uuid)]["disks"] == disks_of(row)
+    assert peer.calls[0][1]["bytes"] == 2000
+
+
+def test_it_asks_for_no_more_than_it_needs_when_the_snapshot_is_folded(
+    site: RemoteSite, peer: Peer, engine: MemoryEngine
+) -> None:
+    row = run(order(site))
+    assert (engine.jobs[str(row.uuid)]["disks"], peer.calls[0][1]["bytes"]) == ([], 1000)
+
+
+def test_it_offers_nothing_that_cannot_be_folded(site: RemoteSite, peer: Peer, engine: MemoryEngine) -> None:
+    engine.damaged = True
+    row = run(order(site))
+    assert (row.state, row.error, peer.names) == (S.FAILED, "damaged blocks", [])
+
+
+def test_it_ends_when_the_snapshot_is_deleted_while_it_is_folded(
+    site: RemoteSite, peer: Peer, engine: MemoryEngine
+) -> None:
+    row = order(site)
+    engine.unfolded = {str(row.snapshot_uuid)}
+    engine.script = [progress("running", 0, phase="folding")]
+    run(row, sleep=lambda _seconds: engine.gone.add(str(row.snapshot_uuid)))
+    assert (row.state, row.error) == (S.FAILED, "no such snapshot")
+    assert engine.cancelled == [(str(row.uuid), None)]
+
+
+def test_it_goes_on_folding_while_the_front_is_away(site: RemoteSite, peer: Peer, engine: MemoryEngine) -> None:
+    row = order(site)
+    engine.unfolded = {str(row.snapshot_uuid)}
+    engine.script = [progress("running", 0, phase="folding"), progress("running", 1, phase="folding")]
+    engine.script.append(progress("done", 1000))
+
+    def away(_seconds: float) -> None:
+        engine.away = True
+
+    assert run(row, sleep=away).state == S.SUCCEEDED
+
+
+def test_it_leaves_the_job_of_its_successor_alone(site: RemoteSite, peer: Peer, engine: MemoryEngine) -> None:
+    row, engine.script = order(site), [progress("running", 10, phase="folding")]
+
+    def paused_and_resumed(_seconds: float) -> None:
+        replications.pause(row, actor=ACTOR)
+        replications.resume(row, actor=ACTOR)
+        engine.script = [progress("done", 1000)]
+        peer.offer["session"] = "s-2"
+        assert run(row).state == S.SUCCEEDED
+
+    run(row, sleep=paused_and_resumed)
+    assert engine.cancelled == [(str(row.uuid), None), (str(row.uuid), "s-1")]
 
 
 def test_it_fails_when_the_snapshot_is_gone(site: RemoteSite, peer: Peer, engine: MemoryEngine) -> None:
