@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from crc32c import crc32c
@@ -192,21 +192,21 @@ class EgroupFiles:
             )
         return found or os.urandom(16)
 
-    def scan(self, egroup: int, store_id: bytes) -> Iterator[tuple[int, ef.ExtentHeader]]:
-        """Offset and verified header of every extent in the file. Steps over holes, torn tails and damage."""
+    def next_header(self, egroup: int, at: int, store_id: bytes) -> tuple[int, ef.ExtentHeader] | None:
+        """Offset and verified header of the first extent at `at` or behind it; None when there is none. Steps over
+        holes, torn tails and damage.
+        """
         file = self.file(egroup)
-        end, at = file.size(), HEAD_BYTES
+        end = file.size()
         while at < end:
             found = _header_at(file.pread(_HEADER_MAX, at), at, store_id, egroup)
             if found is None:
                 window = file.pread(_SCAN_BYTES, at)
                 found = _first_header(window, at, store_id, egroup)
-                if found is None:
-                    at += max(ef.EXTENT_ALIGN, (len(window) - _HEADER_MAX) & -ef.EXTENT_ALIGN)
-                    continue
-            offset, header = found
-            yield offset, header
-            at = ef.aligned(offset + ef.extent_bytes(header.stored_bytes))
+            if found is not None:
+                return found
+            at += max(ef.EXTENT_ALIGN, (len(window) - _HEADER_MAX) & -ef.EXTENT_ALIGN)
+        return None
 
     def close(self) -> None:
         for file in (*self._files.values(), *self._dying):

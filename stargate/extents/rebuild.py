@@ -4,7 +4,7 @@ must not become a dedup hit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from stargate.errors import DamagedData, Unavailable
@@ -20,6 +20,14 @@ class Waiting(NamedTuple):
 
     location: Location
     children: list[bytes]
+
+
+class Scanned(NamedTuple):
+    """An extent with a sound header; `plain` are its uncompressed bytes, None when it is torn or damaged."""
+
+    location: Location
+    header: ef.ExtentHeader
+    plain: bytes | None
 
 
 def rebuild(disk: Disk, index: Index) -> int:
@@ -50,10 +58,10 @@ def rebuild_files(
     empty_bytes = 0
     for egroup in files.numbers():
         found: list[tuple[bytes, Location]] = []
-        for offset, header in files.scan(egroup, store_id):
-            empty_bytes -= ef.aligned(ef.extent_bytes(header.stored_bytes))
-            location = _location(egroup, offset, header, epoch)
-            plain = _checked(files, location, header)
+        covered = HEAD_BYTES
+        for location, header, plain in scan(files, egroup, store_id, epoch):
+            empty_bytes += max(0, location.offset - covered)
+            covered = max(covered, _end(location))
             if plain is None:
                 rotten[header.digest] = location
             elif header.kind == ef.Kind.CHUNK:
@@ -61,12 +69,12 @@ def rebuild_files(
             else:
                 waiting[header.digest] = Waiting(location, nodes.children(header.kind, plain))
         _make_durable(files, [egroup])
-        empty_bytes += files.file(egroup).size() - HEAD_BYTES
+        empty_bytes += max(0, files.file(egroup).size() - covered)
         for batch in in_batches(found):
             index.commit(Change(puts=batch))
     _enter_nodes(index, waiting)
     _enter_named(index, waiting, rotten, roots)
-    meta = ("epoch", epoch.to_bytes(8, "little")), ("returned_bytes", max(0, empty_bytes).to_bytes(8, "little"))
+    meta = ("epoch", epoch.to_bytes(8, "little")), ("returned_bytes", empty_bytes.to_bytes(8, "little"))
     index.commit(Change(meta=(*meta, ("store_id", store_id))))
     return index.count()
 
@@ -77,15 +85,31 @@ def find(files: EgroupFiles, index: Index, store_id: bytes, wanted: set[bytes], 
     """
     found: dict[bytes, Location] = {}
     for egroup in files.numbers():
-        for offset, header in files.scan(egroup, store_id):
-            location = _location(egroup, offset, header, epoch)
-            if header.digest in wanted and _checked(files, location, header) is not None:
+        for location, header, plain in scan(files, egroup, store_id, epoch):
+            if header.digest in wanted and plain is not None:
                 found[header.digest] = location
     _make_durable(files, {at.egroup for at in found.values()})
     owed = set(index.freed())
     places = (Freed(at.egroup, at.offset, ef.extent_bytes(at.stored_bytes)) for at in found.values())
     index.commit(Change(puts=list(found.items()), returned=[place for place in places if place in owed]))
     return set(found)
+
+
+def scan(files: EgroupFiles, egroup: int, store_id: bytes, epoch: int) -> Iterator[Scanned]:
+    """All extents of a group. Behind one that is not whole the search goes on inside of what it claims to be: a power
+    cut may have left the header of a long extent at the end of a short file, and the next store appended there.
+    """
+    at = HEAD_BYTES
+    while (found := files.next_header(egroup, at, store_id)) is not None:
+        offset, header = found
+        location = _location(egroup, offset, header, epoch)
+        plain = _checked(files, location, header)
+        yield Scanned(location, header, plain)
+        at = _end(location) if plain is not None else ef.aligned(offset + ef.HEADER_BYTES)
+
+
+def _end(location: Location) -> int:
+    return ef.aligned(location.offset + ef.extent_bytes(location.stored_bytes))
 
 
 def _make_durable(files: EgroupFiles, egroups: Iterable[int]) -> None:
