@@ -208,7 +208,8 @@ def _mend_all(world: World) -> None:
     for site in world.sites:
         if not site.lost:
             oracle.running(world, site)
-    for _ in range(mending.ROUNDS):
+    lies = sum(site.lies for site in world.sites)  # each may spoil a pass (seed 2311270626)
+    for _ in range(mending.ROUNDS + lies):
         for site in world.sites:
             site.task("scrub", partial(mending.work, site, whole=True))
             settle(world)
