@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from stargate.errors import StargateError, Unavailable
 from stargate.extents.index import Index, LmdbIndex
 from stargate.fs.disk import OsDisk
-from stargate.peer.identity import load_identity
+from stargate.peer.identity import CERTIFICATE_FILE, KEY_FILE, load_identity
 from stargate.scrub.offline import Problem, check
 from stargate.scrub.probe import can_be_read
 
@@ -79,8 +79,8 @@ def _index(folder: Path) -> Iterator[Index | None]:
 def _identity(data: Path) -> Iterator[Problem]:
     """Key and certificate must be readable and belong together, or no other site is reached."""
     folder = data / "identity"
-    if not folder.exists():
-        return
+    if not any((folder / name).exists() for name in (CERTIFICATE_FILE, KEY_FILE)):
+        return  # never paired; what disks are served with lies below that folder, too
     try:
         identity = load_identity(folder)
         certificate = x509.load_pem_x509_certificate(identity.certificate_pem.encode())

@@ -169,5 +169,15 @@ def test_the_command_finds_a_damaged_identity(folder: Path, name: str) -> None:
     raw[len(raw) // 2] ^= 1
     path.write_bytes(raw)
     assert command.run(folder, repair=False) == 1
+    path.unlink()
+    assert command.run(folder, repair=False) == 1
     shutil.rmtree(folder / "identity")
+    assert command.run(folder, repair=False) == 0
+
+
+def test_the_command_takes_a_site_that_was_never_paired_for_a_whole_one(folder: Path) -> None:
+    """What disks are served with lies in a folder below."""
+    for name in ("site.crt", "site.key"):
+        (folder / "identity" / name).unlink()
+    (folder / "identity" / "nbd").mkdir()
     assert command.run(folder, repair=False) == 0
