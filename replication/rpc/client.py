@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from replication.exceptions import PeerRefused, PeerUnreachable
-from replication.local import identity
+from replication.local import identity, local_site
 from replication.models import RemoteSite
 from replication.models.remote_site import CONTROL_PORT
+from replication.rpc.reach import Connection
 from stargate.peer.identity import Peer, PeerSet, certificate_der, client_context
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
@@ -89,9 +90,9 @@ def _wrong_certificate(site: RemoteSite) -> PeerRefused:
 
 
 def connect(address: Mapping[str, Any], context: ssl.SSLContext, timeout: float) -> http.client.HTTPSConnection:
-    """A connection object, not opened yet."""
+    """A connection object, not opened yet; opening it raises `PeerUnreachable` where no site may be."""
     port = int(address.get("control_port") or CONTROL_PORT)
-    return http.client.HTTPSConnection(str(address["host"]), port, timeout=timeout, context=context)
+    return Connection(str(address["host"]), port, timeout=timeout, context=context, own=local_site().listen)
 
 
 def peer_der(connection: http.client.HTTPSConnection) -> bytes:

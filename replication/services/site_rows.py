@@ -13,8 +13,10 @@ from django.utils import timezone
 
 from prism.core.exceptions import InvalidInput
 from replication.choices import SiteStatus
+from replication.local import local_site
 from replication.models import RemoteSite
 from replication.models.remote_site import CONTROL_PORT, DATA_PORT
+from replication.rpc import reach
 from stargate.peer.identity import fingerprint
 
 NAME_CHARS_MAX = 75
@@ -54,7 +56,13 @@ def _host(value: object) -> str:
         raise InvalidInput(
             "addresses", "This is not an IP address or host name.", "Enter it without https:// and port."
         )
-    return value.strip()
+    host = value.strip()
+    reason = reach.refusal(host, own=local_site().listen)
+    if reason:
+        raise InvalidInput(
+            "addresses", f"{host} is no address of another site: {reason}.", "Enter where that site listens."
+        )
+    return host
 
 
 def _port(value: object) -> int:
