@@ -15,6 +15,7 @@ PING_EVERY = timedelta(seconds=10)
 UNHEALTHY_AFTER = timedelta(seconds=30)
 EXPIRY_EVERY = timedelta(minutes=1)
 SWEEP_EVERY = timedelta(seconds=10)
+FORGET_EVERY = timedelta(hours=1)
 PING_TIMEOUT_SECONDS = 3.0
 OFFER_TIMEOUT_SECONDS = 60.0
 PROGRESS_SECONDS = 0.5

@@ -13,9 +13,10 @@ from django.utils import timezone
 
 from dataprotection.choices import SnapshotState
 from dataprotection.models import ProtectionDomain, Snapshot
-from dataprotection.web.charts import bandwidth_charts
+from dataprotection.web.charts import metrics_of
 from dataprotection.web.timeline import Point, look, timeline
 from prism.core.models import Alert, Event
+from prism.webkit.charts import chart_file
 from prism.webkit.exports import Columns, export
 from prism.webkit.tables import Table, table
 from prism.webkit.times import zone_of
@@ -117,7 +118,7 @@ def _remote(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
 
 
 def _metrics(request: HttpRequest, domain: ProtectionDomain) -> dict[str, Any]:
-    return {"charts": bandwidth_charts(domain)}
+    return metrics_of(request, domain)
 
 
 def _notices(rows: QuerySet[Any], domain: ProtectionDomain) -> QuerySet[Any]:
@@ -181,6 +182,8 @@ COLUMNS: dict[str, Columns] = {
 
 def pane_export(request: HttpRequest, domain: ProtectionDomain, pane: dict[str, Any]) -> HttpResponse | None:
     """The tab's table as a file, when the address asks for one."""
+    if pane["tab"] == "metrics":
+        return chart_file(request, pane["charts"], name=domain.name)
     columns = COLUMNS.get(pane["tab"])
     return export(request, pane["table"], columns, name=f"{domain.name}-{pane['tab']}") if columns else None
 

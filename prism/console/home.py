@@ -56,10 +56,19 @@ class Usage:
     error: str = ""
 
     @property
+    def used_bytes(self) -> int:
+        """What this site itself holds: extents, hot tier, log."""
+        return sum(int(self.figures.get(part) or 0) for part in ("stored_bytes", "hot_bytes", "log_bytes"))
+
+    @property
+    def usable_bytes(self) -> int:
+        """What it may use: its own and what is free. What others keep on the same file system is not its business."""
+        return self.used_bytes + int(self.figures.get("free_bytes") or 0)
+
+    @property
     def used_per_mille(self) -> int:
-        """Of the file system, whoever uses it, 0..1000."""
-        whole, free = self.figures.get("capacity_bytes") or 0, self.figures.get("free_bytes") or 0
-        return max(0, int((whole - free) * 1000 / whole)) if whole else 0
+        """Its own of what it may use, 0..1000."""
+        return self.used_bytes * 1000 // self.usable_bytes if self.usable_bytes else 0
 
     @property
     def runway_days(self) -> float | None:

@@ -53,6 +53,12 @@ class EventAdmin(ReadOnlyAdmin):
     search_fields = ("kind", "message", "object_name")
 
 
+class MeasurementAdmin(ReadOnlyAdmin):
+    list_display = ("at", "series", "subject", "value")
+    list_filter = ("series",)
+    search_fields = ("subject",)
+
+
 class TaskAdmin(ReadOnlyAdmin):
     list_display = ("kind", "state", "actor", "object_name", "started_at")
     list_filter = ("state", "kind")
@@ -112,6 +118,7 @@ admin.site.register(models.Alert, AlertAdmin)
 admin.site.register(models.ApiToken, ApiTokenAdmin)
 admin.site.register(models.AuditRow, AuditRowAdmin)
 admin.site.register(models.Event, EventAdmin)
+admin.site.register(models.Measurement, MeasurementAdmin)
 admin.site.register(models.RecoveryCode, RecoveryCodeAdmin)
 admin.site.register(models.SignInSession, SessionAdmin)
 admin.site.register(models.Task, TaskAdmin)

@@ -31,7 +31,12 @@ def export(request: HttpRequest, table: Table, columns: Columns, *, name: str) -
         {title: _plain(value(row)) for title, value in columns.items()}
         for row in table.page.paginator.object_list[:ROWS_MAX]
     ]
-    text = json.dumps(rows, indent=1) if wanted == "json" else _csv(list(columns), rows)
+    return as_file(list(columns), rows, wanted, name=name)
+
+
+def as_file(titles: list[str], rows: list[dict[str, Any]], wanted: str, *, name: str) -> HttpResponse:
+    """`rows` to be saved as CSV or JSON; their values are plain."""
+    text = json.dumps(rows, indent=1) if wanted == "json" else _csv(titles, rows)
     kind = "application/json" if wanted == "json" else "text/csv; charset=utf-8"
     response = HttpResponse(text, content_type=kind)
     response["Content-Disposition"] = f'attachment; filename="{name}.{wanted}"'

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
+from prism.core.services import measurements
 from replication import constants
 from replication.choices import SiteStatus
 from replication.exceptions import PeerRefused, PeerUnreachable
@@ -40,6 +41,8 @@ def _ask(site: RemoteSite) -> Result:
 def _note(site: RemoteSite, result: Result, now: datetime) -> bool:
     if not isinstance(result, PeerUnreachable | PeerRefused):
         remote_sites.note_answer(site, result)
+        microseconds = int(result["latency_seconds"] * 1_000_000)
+        measurements.put(measurements.LATENCY, site.uuid, now, microseconds)
         return True
     same = RemoteSite.objects.filter(pk=site.pk, certificate_pem=site.certificate_pem)
     same.filter(silent_since=None).update(silent_since=now)

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+from django.utils import timezone
+
 from prism.core.engine import engine
-from prism.core.services import alerts
+from prism.core.services import alerts, measurements
 from stargate.errors import StargateError
 
+PARTS = ("stored_bytes", "hot_bytes", "log_bytes")
+"""What a site holds on its file system: extents, hot tier, log."""
 NEARLY_FULL, FULL = "storage_nearly_full", "storage_full"
 
 _REFUSED = "new snapshots and replications to this site are refused"
@@ -18,11 +22,17 @@ _EFFECTS = {
 
 
 def look() -> str:
-    """Raise or clear "Storage Is Nearly Full" and "Storage Is Full"; the engine's word for the level, "" = unknown."""
+    """Measure the space; raise or clear "Storage Is Nearly Full" and "Storage Is Full".
+
+    Returns the engine's word for the level, "" = unknown.
+    """
     try:
         usage = engine().usage()
     except StargateError:
         return ""  # that is another alert's business
+    now = timezone.now()
+    measurements.put(measurements.USED, "", now, sum(int(usage.get(part) or 0) for part in PARTS))
+    measurements.put(measurements.FREE, "", now, int(usage["free_bytes"]))
     level = str(usage.get("level", "good"))
     for kind, levels in ((NEARLY_FULL, ("nearly_full",)), (FULL, ("scarce", "full"))):
         if level in levels:

@@ -32,6 +32,7 @@ from replication.rpc import client, schema
 from replication.rpc.messages import OfferAnswer
 from replication.selectors import current_term, newest_common, snapshot_facts
 from replication.services import notices, queue, task_rows, waiting
+from replication.services.metering import Meter
 from replication.services.transitions import change
 from replication.states import ReplicationEvent, ReplicationState
 from stargate.errors import BY_CODE, Fenced, NoSpace, NotFound, PeerUnreachable, StargateError, Unavailable
@@ -77,6 +78,7 @@ class Run:
         self.engine = engine()
         self.task = task_rows.started(row)
         self.seen: tuple[float, int] = (time.monotonic(), 0)
+        self.meter = Meter(row)
         self.explain_from = 0.0  # by the monotonic clock
         self.facts = snapshot_facts(row.manifest)
         self.folded = False
@@ -151,8 +153,11 @@ class Run:
             compress=row.site.compress,
             disks=() if self.folded else self.facts.disks,
         )
-        while not self.watch():
-            self.sleep(constants.PROGRESS_SECONDS)
+        try:
+            while not self.watch():
+                self.sleep(constants.PROGRESS_SECONDS)
+        finally:
+            self.meter.flush()
 
     def watch(self) -> bool:
         """Copy the engine's progress into the row. True when everything was sent; raises the engine's error."""
@@ -162,6 +167,7 @@ class Run:
             raise Unavailable(error.message) from error  # the engine was restarted: jobs live in its memory
         folding = status["phase"] == waiting.FOLDING
         self.keep(phase=ReplicationPhase.FOLD if folding else ReplicationPhase.SYNC, **self.progress(status))
+        self.meter.saw(self.row.wire_bytes)
         self.explain(str(status["phase"]))
         if status["state"] == "done":
             return True

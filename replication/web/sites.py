@@ -15,6 +15,7 @@ from django.views.decorators.http import require_POST
 
 from prism.core.exceptions import Refused
 from prism.webkit.access import operator, reader
+from prism.webkit.charts import chart_file
 from prism.webkit.orders import Done, actor_of, order_page, posted, press, say
 from prism.webkit.pages import is_fragment, show
 from prism.webkit.tables import table
@@ -22,6 +23,7 @@ from replication.choices import Capability, Direction
 from replication.models import RemoteSite
 from replication.services import pairing, pairing_client, remote_sites
 from replication.states import ReplicationState
+from replication.web.charts import site_charts
 from stargate.errors import StargateError
 
 NAV = {"nav": "Data Protection"}
@@ -57,12 +59,14 @@ def sites(request: HttpRequest) -> HttpResponse:
 
 @reader
 def site(request: HttpRequest, uuid: UUID) -> HttpResponse:
-    """One site: relationship, fingerprints, addresses, mappings."""
+    """One site: relationship, fingerprints, addresses, mappings, and how the link does."""
     found = get_object_or_404(RemoteSite, uuid=uuid)
     waiting = found.replications.filter(state__in=[ReplicationState.RUNNING, ReplicationState.PENDING]).order_by(
         "-created_at"
     )[:20]
-    return show(request, "replication/site.html", {**NAV, "site": found, "replications": waiting})
+    drawn = site_charts(request, found)
+    exported = chart_file(request, drawn["charts"], name=found.name)
+    return exported or show(request, "replication/site.html", {**NAV, "site": found, "replications": waiting, **drawn})
 
 
 @operator

@@ -19,7 +19,7 @@ from playwright.sync_api import expect
 
 from stargate.units import MiB
 from tests.browser.axe import violations
-from tests.browser.console import Console
+from tests.browser.console import TASK_MS, Console
 from tests.support.sites import Site
 
 pytestmark = [pytest.mark.browser, pytest.mark.workflow, pytest.mark.slow]
@@ -227,6 +227,29 @@ def test_it_gives_one_order_for_a_double_click(north: Console, both: Both) -> No
     made = north.task_succeeds()
     after = {row["uuid"] for row in both[0].api.rows("tasks/", kind="snapshot.take")}
     assert after - before == {made}
+
+
+def test_it_shows_tasks_in_a_drawer_beside_every_page(north: Console, both: Both) -> None:
+    page = north.page
+    drawer, opener = page.get_by_role("complementary", name="Tasks"), page.locator("#bar-tasks")
+    north.go("/")
+    page.keyboard.press("t")
+    expect(drawer.get_by_role("heading", name="Tasks", exact=True)).to_be_focused()
+    expect(opener).to_have_attribute("aria-expanded", "true")
+    page.keyboard.press("Escape")
+    expect(drawer).to_be_hidden()
+    expect(opener).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(drawer.get_by_text("Last finished")).to_be_visible()
+    north.go("/events/")  # it stays open from page to page
+    with page.expect_response(lambda answer: answer.url.endswith("/tasks/now/") and answer.status == 304):
+        expect(drawer.get_by_text("Last finished")).to_be_visible()
+    with north.no_reload():
+        both[0].take_snapshot(DOMAIN)
+        expect(page.locator("#drawer-ends")).to_contain_text(f"Take Snapshot {DOMAIN}: Succeeded", timeout=TASK_MS)
+    assert north.too_wide() == []
+    page.keyboard.press("t")
+    expect(drawer).to_be_hidden()
 
 
 def test_it_goes_back(north: Console) -> None:

@@ -112,8 +112,10 @@ def rate_filter(count: int | float | None) -> str:
 
 @register.filter
 def span(seconds: float | None) -> str:
-    """Seconds as two units."""
-    return "-" if seconds is None else times.span(seconds)
+    """Seconds as two units, whole minutes from one on: what is shown on a page that renews itself does not flicker."""
+    if seconds is None:
+        return "-"
+    return times.span(seconds if seconds < 60 else seconds // 60 * 60)
 
 
 @register.filter

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from prism.core.models.access import Account, RecoveryCode, SignInSession
 from prism.core.models.account import ApiToken, AuditRow
+from prism.core.models.measurement import Measurement
 from prism.core.models.notice import Alert, Event
 from prism.core.models.site import LocalIdCounter, Site
 from prism.core.models.task import STALLED_AFTER, Task
@@ -15,6 +16,7 @@ __all__ = [
     "AuditRow",
     "Event",
     "LocalIdCounter",
+    "Measurement",
     "RecoveryCode",
     "SignInSession",
     "Site",
