@@ -39,12 +39,12 @@ DECLARED: dict[Rule, str] = {
         console:account console:password console:sessions-end console:session-end
         console:second-factor-on console:second-factor-off console:recovery-codes
         console:tokens console:token-new console:token-revoke token-list token-detail
-        console:home console:bar console:search console:shortcuts console:tasks console:task console:alerts
+        console:home console:bar console:search console:shortcuts console:tasks console:task console:drawer console:alerts
         console:events console:audit console:integrity console:nbd-clients
         dp:domains dp:overview dp:domain dp:snapshot dp:recovery dp:vms dp:vm dp:volume-groups dp:volume-group
         dp:files dp:file dp:containers rep:sites rep:site""",
     READ: """
-        schema site integrity task-list task-detail event-list event-detail alert-list alert-detail
+        schema site integrity task-list task-detail event-list event-detail measurement-list alert-list alert-detail
         audit-list audit-detail integrity-scrub alert-acknowledge alert-resolve nbd-client-list nbd-client-detail
         remote-site-list remote-site-pair remote-site-pairing-code remote-site-detail remote-site-test
         remote-site-unpair replication-list replication-detail replication-abort replication-pause replication-resume

@@ -132,7 +132,7 @@ def test_it_begins_the_age_with_the_first_copy_and_not_before() -> None:
 def test_it_shows_a_lag_for_each_arrival_and_none_below_zero() -> None:
     drawn = lag("l", "Lag", [Arrival(_at(40), _at(45)), Arrival(_at(30), _at(29))], _hour())
     assert [row.values for row in drawn.rows] == [[0], [300]]
-    assert [y for _, y in drawn.dots] == ["0", "100"]
+    assert [y for _, y in drawn.dots] == ["16.7", "100"]  # 5 of the 6 minutes of the axis, and none
 
 
 @pytest.mark.django_db
@@ -203,6 +203,15 @@ def test_it_shows_the_charts_of_a_remote_site_and_of_home(reader: Client, measur
     file = reader.get("/?chart=capacity&export=json").json()
     assert {row["Used by this site (bytes)"] for row in file} == {1 << 30}
     assert {row["What it may use (bytes)"] for row in file} == {2 << 30}
+
+
+def test_it_gives_the_measurements_to_the_api(reader: Client, measured: Rows) -> None:
+    sent = reader.get("/api/v1/measurements/", {"series": "sent", "subject": str(measured.site.uuid)}).json()
+    assert [row["value"] for row in sent["results"]] == [60 << 20] * 3
+    later = reader.get("/api/v1/measurements/", {"series": "latency", "since": sent["results"][-1]["at"]}).json()
+    assert later["count"] == 3
+    assert reader.get("/api/v1/measurements/", {"since": "soon"}).status_code == 422
+    assert reader.post("/api/v1/measurements/").status_code in {403, 405}
 
 
 def test_it_says_when_nothing_was_measured(reader: Client, rows: Rows) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
-from prism.core.models import Alert, ApiToken, AuditRow, Event, Site, Task
+from prism.core.models import Alert, ApiToken, AuditRow, Event, Measurement, Site, Task
 
 
 class TaskSerializer(serializers.ModelSerializer[Task]):
@@ -30,6 +30,12 @@ class EventSerializer(serializers.ModelSerializer[Event]):
     class Meta:
         model = Event
         fields = "__all__"
+
+
+class MeasurementSerializer(serializers.ModelSerializer[Measurement]):
+    class Meta:
+        model = Measurement
+        fields = ["series", "subject", "at", "value"]
 
 
 class AlertSerializer(serializers.ModelSerializer[Alert]):

@@ -11,6 +11,7 @@ from prism.core.api.nbd_clients import NbdClientViewSet
 router = SimpleRouter()
 router.register("tasks", views.TaskViewSet, basename="task")
 router.register("events", views.EventViewSet, basename="event")
+router.register("measurements", views.MeasurementViewSet, basename="measurement")
 router.register("alerts", views.AlertViewSet, basename="alert")
 router.register("audit", views.AuditViewSet, basename="audit")
 router.register("tokens", views.TokenViewSet, basename="token")

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from prism.core.api import serializers
 from prism.core.api.base import actor_of, checked
-from prism.core.models import Alert, ApiToken, AuditRow, Event, Task
+from prism.core.models import Alert, ApiToken, AuditRow, Event, Measurement, Task
 from prism.core.services import alerts, tokens
 from prism.core.services.sites import this_site
 
@@ -32,6 +32,19 @@ class EventViewSet(viewsets.ReadOnlyModelViewSet[Event]):
     queryset = Event.objects.all()
     serializer_class = serializers.EventSerializer
     filters = {"kind": "kind", "object_id": "object_id", "severity": "severity"}
+
+
+class MeasurementViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Measurement]):
+    """Numbers over time, newest first, one row a step; what was not measured has none. A month is kept.
+
+    `series` is `capacity.used` or `capacity.free` (bytes, every 5 min, subject empty), `sent` (bytes on the wire in a
+    minute; subject: uuid of the remote site or of the protection domain) or `latency` (microseconds of a remote site's
+    last answer in a minute). Filters: `series`, `subject`, `since` (a time).
+    """
+
+    queryset = Measurement.objects.order_by("-at", "pk")
+    serializer_class = serializers.MeasurementSerializer
+    filters = {"series": "series", "subject": "subject", "since": "at__gte"}
 
 
 class AuditViewSet(viewsets.ReadOnlyModelViewSet[AuditRow]):
