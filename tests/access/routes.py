@@ -39,8 +39,8 @@ DECLARED: dict[Rule, str] = {
         console:account console:password console:sessions-end console:session-end
         console:second-factor-on console:second-factor-off console:recovery-codes
         console:tokens console:token-new console:token-revoke token-list token-detail
-        console:home console:bar console:search console:shortcuts console:tasks console:task console:drawer console:alerts
-        console:events console:audit console:integrity console:nbd-clients
+        console:home console:bar console:search console:shortcuts console:tasks console:task console:drawer
+        console:alerts console:events console:audit console:integrity console:nbd-clients
         dp:domains dp:overview dp:domain dp:snapshot dp:recovery dp:vms dp:vm dp:volume-groups dp:volume-group
         dp:files dp:file dp:containers rep:sites rep:site""",
     READ: """
