@@ -67,7 +67,9 @@
   }
   function marked() {
     const opener = document.getElementById("bar-tasks");
-    if (opener && drawer) { opener.setAttribute("aria-expanded", String(!drawer.hidden)); }
+    if (!opener || !drawer) { return; }
+    opener.setAttribute("aria-controls", "drawer");
+    opener.setAttribute("aria-expanded", String(!drawer.hidden));
   }
   document.addEventListener("htmx:afterSwap", function (event) {
     if (event.detail.target.id === "bar-state") { marked(); }
