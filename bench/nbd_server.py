@@ -42,6 +42,9 @@ class MemoryExport:
     def read(self, offset: int, length: int) -> Sequence[Buffer]:
         return (self._bytes[offset : offset + length],)
 
+    def read_later(self, offset: int, length: int) -> None:
+        """Never: it is memory."""
+
     def extents(self, offset: int, length: int) -> list[tuple[int, int]]:
         return [(length, 0)]
 

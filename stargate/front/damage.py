@@ -67,6 +67,9 @@ class LostHead:
     def read(self, offset: int, length: int) -> Sequence[Buffer]:
         raise self._damage.error()
 
+    def read_later(self, offset: int, length: int) -> None:
+        raise self._damage.error()
+
     def extents(self, offset: int, length: int) -> list[tuple[int, int]]:
         """All of it as data: nobody may take it for zeros."""
         return [(length, 0)]

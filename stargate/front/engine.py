@@ -34,6 +34,7 @@ from stargate.front.layers import (
     lost_blocks,
     place_run,
     plan,
+    walk,
 )
 from stargate.front.syncing import SyncThread
 from stargate.fs.disk import Buffer
@@ -50,6 +51,8 @@ _new_tuple = tuple.__new__
 
 ZEROS = bytes(1 * MiB)
 _ZERO_BLOCK = bytes(BLOCK_BYTES)
+_SETTLED = (Kind.CHUNK, Kind.ZEROS)
+"""Pieces of a read that no write and no drain can move."""
 
 STEADY_SYNC_BYTES = 8 * MiB
 SEAL_AHEAD = 4 * MiB
@@ -314,6 +317,16 @@ class FrontEngine:
         except DamagedExtent as exc:
             self.report(exc.digest)
             raise
+
+    def read_chunks_later(self, layer: Layer, block: int, count: int) -> Callable[[], Sequence[Buffer]] | None:
+        """A read of whole blocks for another thread; None unless all of them lie in the extent store, where a place is
+        written once. (Log and hot tier are this thread's.)"""
+        if next(walk(layer, block, count)).kind not in _SETTLED:
+            return None
+        pieces = plan(layer, block, count)
+        if any(piece.kind not in _SETTLED for piece in pieces):
+            return None
+        return lambda: [self._fetch(piece) for piece in pieces]
 
     def _one_block(self, layer: Layer, block: int) -> Buffer:
         found = look_up(layer, block)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stargate.catalog.state import VDisk
@@ -69,6 +69,11 @@ class VersionExport:
         if tail:
             parts[-1] = memoryview(parts[-1])[:-tail]
         return parts
+
+    def read_later(self, offset: int, length: int) -> Callable[[], Sequence[Buffer]] | None:
+        if (offset | length) & (BLOCK_BYTES - 1):
+            return None
+        return self._engine.read_chunks_later(self.layer(), offset // BLOCK_BYTES, length // BLOCK_BYTES)
 
     def extents(self, offset: int, length: int) -> list[tuple[int, int]]:
         """Holes in whole blocks; at most a bounded amount of work, so that the loop is never held up."""

@@ -7,7 +7,9 @@ No protocol rules and no event loop here.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from stargate.nbd import wire
 from stargate.nbd.exports import Buffer, ConnInfo, Export
@@ -23,6 +25,9 @@ BACKLOG_BYTES = 8 * MiB
 
 HANDSHAKE_BACKLOG_BYTES = 256 * KiB
 """The same before anything is known about the peer."""
+
+LATER_BYTES_MAX = 4 * MiB
+"""Of reads under way beside the loop, beyond which the connection waits for them."""
 
 _IOV = 512  # buffers per sendmsg; the kernel takes at most 1024
 
@@ -69,6 +74,8 @@ class Connection:
         "handshake",
         "head",
         "info",
+        "later",
+        "later_bytes",
         "limit",
         "mask",
         "more",
@@ -120,7 +127,11 @@ class Connection:
         self.limit = HANDSHAKE_BACKLOG_BYTES
         """Unsent replies beyond which this connection gets no work done."""
         self.waiting = 0
-        """Replies that wait for durability."""
+        """Replies that wait for durability, or for their bytes."""
+        self.later: Callable[[LateRead], None] | None = None
+        """Takes a read that is to be fetched beside the loop; None: there is no such thing."""
+        self.later_bytes = 0
+        """Of reads under way beside the loop."""
         self.closing = False
         self.broken = False
         self.resume_at = 0.0
@@ -221,6 +232,21 @@ class Connection:
             self.broken = True
 
     @property
+    def full(self) -> bool:
+        """No more work is done for it until replies left, or arrived."""
+        return self.out_bytes >= self.limit or self.later_bytes >= LATER_BYTES_MAX
+
+    @property
     def finished(self) -> bool:
         """Nothing left to do before the socket is closed."""
         return self.broken or (self.closing and not self.more and not self.out and not self.waiting)
+
+
+class LateRead(NamedTuple):
+    """One READ that is fetched beside the loop, by `job`; `length` in bytes."""
+
+    conn: Connection
+    cookie: bytes
+    offset: int
+    length: int
+    job: Callable[[], Sequence[Buffer]]

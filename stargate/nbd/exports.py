@@ -7,7 +7,7 @@ appends to the log and dictionary look-ups are fine, an fdatasync is not (see `r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Protocol, TypeAlias
@@ -77,6 +77,10 @@ class Export(Protocol):
 
         Staged writes of the same batch may or may not be in them. Raises DamagedData (EIO to the client)
         or another StargateError."""
+
+    def read_later(self, offset: int, length: int) -> Callable[[], Sequence[Buffer]] | None:
+        """As `read`, by a function that another thread calls: for what no write and no drain can move. None: only
+        `read` will do. Whatever the function raises, `read` is asked then."""
 
     def extents(self, offset: int, length: int) -> list[tuple[int, int]]:
         """(length, STATE_HOLE | STATE_ZERO) in order, from `offset`; may be shorter than asked, never empty."""

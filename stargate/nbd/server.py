@@ -26,6 +26,7 @@ from stargate.nbd.durability import OK, DurabilityQueue
 from stargate.nbd.exports import HOLD, CommitLater, ConnInfo, Exports
 from stargate.nbd.fair import SHARE, Turns
 from stargate.nbd.farewells import Farewells
+from stargate.nbd.later import LaterReads
 from stargate.nbd.poll import LoopTurns, SpinningPoll
 from stargate.nbd.stage import stage
 from stargate.nbd.tls import TlsPolicy
@@ -70,6 +71,7 @@ class NbdServer:
         self._leaving: dict[int, Connection] = {}
         self._durability = DurabilityQueue(exports)
         self._farewells = Farewells()
+        self._later = LaterReads(self.call_soon, self._settle)
         self._calls: deque[Callable[[], object]] = deque()
         self._wake = EventFd(waits=False)
         self._stopping = False
@@ -316,11 +318,10 @@ class NbdServer:
             self._close(conn)
             return
         conn.release(self._pool)
-        full = conn.out_bytes >= conn.limit
-        if conn.more and not full and not conn.resume_at:
+        if conn.more and not conn.full and not conn.resume_at:
             self._ready[conn.fd] = conn
         mask = select.EPOLLOUT if conn.out else 0
-        if not (conn.closing or conn.more or conn.resume_at or full):
+        if not (conn.closing or conn.more or conn.resume_at or conn.full):
             mask |= select.EPOLLIN
         if mask != conn.mask:
             self._poll.epoll.modify(conn.fd, mask)
@@ -329,6 +330,7 @@ class NbdServer:
     def _enter(self, conn: Connection) -> None:
         """A new client: greets it."""
         self._connections[conn.fd] = conn
+        conn.later = self._later.submit
         conn.mask = select.EPOLLIN
         self._poll.epoll.register(conn.fd, conn.mask)
         conn.send()
@@ -391,6 +393,7 @@ class NbdServer:
 
     def _shut_down(self) -> None:
         self._door.close()
+        self._later.stop()
         for conn in list(self._connections.values()):
             self._close(conn)
         self._run_calls()

@@ -8,12 +8,13 @@ has committed the whole batch (`Connection.written`) or knows it durable (`Conne
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from select import EPOLLOUT
 
 from stargate.errors import StargateError
 from stargate.nbd import requests, wire
-from stargate.nbd.connection import BACKLOG_BYTES, Connection, Transfer
-from stargate.nbd.exports import ConnInfo, Export
+from stargate.nbd.connection import BACKLOG_BYTES, LATER_BYTES_MAX, Connection, LateRead, Transfer
+from stargate.nbd.exports import Buffer, ConnInfo, Export
 from stargate.units import BLOCK_BYTES, KiB, MiB
 
 MAX_REQUESTS = 256
@@ -21,6 +22,9 @@ MAX_REQUESTS = 256
 
 MAX_READ_BYTES = 2 * MiB
 """The batch ends with the READ that goes beyond this."""
+
+LATER_BYTES = 256 * KiB
+"""A READ of so much is fetched beside the loop where that can be done."""
 
 EARLY_BYTES = 32 * KiB
 """So much of what was read is sent before the batch ends: the client works on it while we read on."""
@@ -53,7 +57,12 @@ def stage(conn: Connection) -> None:
     ceiling = min(BACKLOG_BYTES, conn.out_bytes + MAX_READ_BYTES)
     read_until = info.read_bytes + MAX_READ_BYTES  # what was sent early counts, too
     while end - head >= _HEADER:
-        if budget <= 0 or conn.out_bytes >= ceiling or info.read_bytes >= read_until:
+        if (
+            budget <= 0
+            or conn.out_bytes >= ceiling
+            or info.read_bytes >= read_until
+            or conn.later_bytes >= LATER_BYTES_MAX
+        ):
             conn.more = True
             break
         budget -= 1
@@ -107,7 +116,31 @@ def _request(
         _other(conn, export, info, flags, command, cookie, offset, length)
 
 
+def answer_later(read: LateRead, parts: Sequence[Buffer] | None) -> None:
+    """Queues the reply of a read that was put off; without bytes it is made now."""
+    conn = read.conn
+    if conn.export is None or conn.info is None:
+        return
+    if parts is None or sum(map(len, parts)) != read.length:
+        _read_now(conn, conn.export, conn.info, read.cookie, read.offset, read.length)
+    else:
+        _queue_data(conn, conn.info, read.cookie, read.offset, read.length, parts)
+
+
 def _read(conn: Connection, export: Export, info: ConnInfo, cookie: bytes, offset: int, length: int) -> None:
+    if length >= LATER_BYTES and conn.later is not None:
+        try:
+            job = export.read_later(offset, length)
+        except Exception as error:
+            _refuse(conn, wire.CMD_READ, cookie, error)
+            return
+        if job is not None:
+            conn.later(LateRead(conn, cookie, offset, length, job))
+            return
+    _read_now(conn, export, info, cookie, offset, length)
+
+
+def _read_now(conn: Connection, export: Export, info: ConnInfo, cookie: bytes, offset: int, length: int) -> None:
     try:
         parts = export.read(offset, length)
         if sum(map(len, parts)) != length:
@@ -115,6 +148,12 @@ def _read(conn: Connection, export: Export, info: ConnInfo, cookie: bytes, offse
     except Exception as error:
         _refuse(conn, wire.CMD_READ, cookie, error)
         return
+    _queue_data(conn, info, cookie, offset, length, parts)
+
+
+def _queue_data(
+    conn: Connection, info: ConnInfo, cookie: bytes, offset: int, length: int, parts: Sequence[Buffer]
+) -> None:
     info.reads += 1
     info.read_bytes += length
     conn.out.append(requests.data_header(cookie, offset, length, structured=conn.structured))

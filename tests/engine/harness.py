@@ -294,7 +294,10 @@ class Site:
     def content(self, name: str) -> bytes:
         assert self.front is not None
         export = self.front.exports.lookup(name)
-        return b"".join(bytes(part) for part in export.read(0, export.size_bytes))
+        whole = b"".join(bytes(part) for part in export.read(0, export.size_bytes))
+        later = export.read_later(0, export.size_bytes)
+        assert later is None or b"".join(later()) == whole
+        return whole
 
     def blocks(self, name: str) -> list[bytes | None]:
         """The export block by block; None where it is refused as damaged."""

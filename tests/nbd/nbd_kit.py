@@ -62,6 +62,9 @@ class MemoryExport:
         middle = offset + length // 2
         return [bytes(self.content[offset:middle]), bytes(self.content[middle : offset + length])]
 
+    def read_later(self, offset: int, length: int) -> Callable[[], Sequence[Buffer]] | None:
+        return None
+
     def extents(self, offset: int, length: int) -> list[tuple[int, int]]:
         found = []
         at = offset
