@@ -27,6 +27,7 @@ class Pace:
     """`rate` in bytes per second, None while fewer than two samples exist or nothing is counted.
 
     `stalled_since`: when it last moved; None unless it is stalled. `waits_for`: what holds it up, "" when not known.
+    `over`: it has ended, and nothing is left.
     """
 
     rate: int | None = None
@@ -34,6 +35,7 @@ class Pace:
     seconds_left: int | None = None
     stalled_since: datetime | None = None
     waits_for: str = ""
+    over: bool = False
 
     @property
     def stalled(self) -> bool:
@@ -41,7 +43,9 @@ class Pace:
 
     @property
     def time_left(self) -> str:
-        """In words: `about 3 min`, `measuring…`, `unknown`."""
+        """In words: `about 3 min`, `measuring…`, `unknown`; empty at the end."""
+        if self.over:
+            return ""
         if self.measuring:
             return "measuring…"
         return "unknown" if self.seconds_left is None else about(self.seconds_left)
@@ -82,6 +86,8 @@ def pace_of(
     if stalled_since is not None or not counts:
         return Pace(stalled_since=stalled_since, waits_for=waits_for)
     rate = measured(samples)
+    if total_bytes and done_bytes >= total_bytes:
+        return Pace(rate, seconds_left=0, waits_for=waits_for)
     left = None
     if rate and total_bytes:
         left = -(-max(0, total_bytes - done_bytes) // rate)

@@ -108,6 +108,7 @@ class Run:
             "bytes": self.facts.size_bytes * (1 if self.folded else 2),
             "base": str(common) if common else None,
         }
+        self.say(f"{row.site.name} to answer the offer")
         raw = client.call(row.site, "offer_snapshot", payload, constants.OFFER_TIMEOUT_SECONDS)
         answer = _offer_answer(raw)
         self.keep(session=answer.session, base_snapshot_uuid=common if common == answer.base else None)
@@ -209,6 +210,7 @@ class Run:
         """The remote site publishes."""
         self.keep(phase=ReplicationPhase.ARRIVED)
         payload = {"snapshot": str(self.row.snapshot_uuid), "session": answer.session}
+        self.say(f"{self.row.site.name} to publish the snapshot")
         client.call(self.row.site, "snapshot_arrived", payload, constants.OFFER_TIMEOUT_SECONDS)
 
     def explain(self, phase: str) -> None:

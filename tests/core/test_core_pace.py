@@ -48,6 +48,8 @@ def test_it_invents_no_time_left() -> None:
     assert (whole_unknown.rate, whole_unknown.time_left) == (100, "unknown")
     standing = pace_of(_taken((0, 7), (10, 7)), done_bytes=7, total_bytes=9, stalled_since=None, waits_for="")
     assert (standing.rate, standing.time_left) == (0, "unknown")
+    all_there = pace_of(_taken((0, 9)), done_bytes=9, total_bytes=9, stalled_since=None, waits_for="")
+    assert (all_there.measuring, all_there.seconds_left) == (False, 0)
     since = datetime(2026, 1, 1, tzinfo=UTC)
     stalled = pace_of(moving, done_bytes=1000, total_bytes=2000, stalled_since=since, waits_for="the link")
     assert (stalled.rate, stalled.time_left, stalled.waits_for) == (None, "unknown", "the link")

@@ -310,3 +310,17 @@ def test_it_says_in_the_task_that_it_is_paused_or_tried_again(site: RemoteSite, 
     replications.resume(row, actor=ACTOR)
     assert run(row).state == S.SUCCEEDED
     assert Task.objects.get().pace.waits_for == ""
+
+
+def test_it_says_that_the_other_site_has_not_answered_yet(
+    site: RemoteSite, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def answer(*arguments: Any, **options: Any) -> dict[str, Any]:
+        told.append(Task.objects.get().pace.waits_for)
+        return peer(*arguments, **options)
+
+    monkeypatch.setattr(client, "call", answer)
+    assert run(order(site)).state == S.SUCCEEDED
+    assert told == [f"{site.name} to answer the offer", f"{site.name} to publish the snapshot"]

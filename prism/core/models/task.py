@@ -80,7 +80,7 @@ class Task(models.Model):
     def pace(self) -> pace.Pace:
         """Rate, time left and whether it moves, now."""
         if self.state != TaskState.RUNNING:
-            return pace.Pace(waits_for="" if self.finished else self.waits_for)
+            return pace.Pace(waits_for="" if self.finished else self.waits_for, over=self.finished)
         moved = self.moved_at or self.started_at or self.created_at
         still = timezone.now() - moved > pace.STALLED_AFTER
         return pace.pace_of(
