@@ -15,7 +15,6 @@ _SPAN_STEPS = (
     1, 5, 10, 30, _MINUTE, 2 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE, _HOUR, 2 * _HOUR,
     4 * _HOUR, 6 * _HOUR, 12 * _HOUR, _DAY, 2 * _DAY, 7 * _DAY, 14 * _DAY, 28 * _DAY,
 )  # fmt: skip
-_BINARY = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _DECIMAL = (1, 2, 5)
 
 
@@ -40,7 +39,7 @@ def _milliseconds(microseconds: int) -> str:
     return f"{value:.0f} ms" if value >= 100 or value == int(value) else f"{value:.2g} ms"
 
 
-_BYTE_STEPS = [step << shift for shift in range(0, 60, 10) for step in _BINARY]
+_BYTE_STEPS = [1 << shift for shift in range(60)]
 BYTES = Unit("bytes", sizes.size, _BYTE_STEPS)
 RATE = Unit("bytes per second", sizes.rate, [step for step in _BYTE_STEPS if step >= 1024])
 SECONDS = Unit("seconds", lambda value: "0" if not value else times.span(value), _SPAN_STEPS)

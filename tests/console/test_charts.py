@@ -41,6 +41,7 @@ def _at(minute: int) -> datetime:
     ("unit", "most", "texts"),
     [
         (BYTES, 3 << 30, ["0 B", "1 GiB", "2 GiB", "3 GiB"]),
+        (BYTES, 1600 << 20, ["0 B", "512 MiB", "1 GiB", "1.5 GiB", "2 GiB"]),
         (BYTES, 0, ["0 B", "1 B"]),
         (RATE, 1500, ["0 KBps", "1 KBps", "2 KBps"]),
         (SECONDS, 5400, ["0", "30 min", "1 h", "1 h 30 min"]),
