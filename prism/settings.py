@@ -213,6 +213,10 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Protect, snapshot, replicate and recover: everything the console can do.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "prism.core.api.once.in_schema",
+    ],
     "SERVE_PERMISSIONS": ["prism.webkit.permissions.ReadOrOperate"],
     "ENUM_NAME_OVERRIDES": {
         "TaskStateEnum": "prism.core.choices.TaskState",

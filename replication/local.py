@@ -46,6 +46,11 @@ def local_site() -> LocalSite:
     )
 
 
+def own_address() -> str:
+    """Where this site listens; empty outside a site's data folder."""
+    return settings.SITE_CONFIG.listen if settings.SITE_CONFIG is not None else ""
+
+
 def identity() -> Identity:
     """Key and certificate of this site; made at the first call, by whichever process comes first."""
     site, layout = local_site(), settings.LAYOUT

@@ -17,11 +17,12 @@ from dataprotection.models import VM, ProtectedEntity, ProtectionDomain, Schedul
 from dataprotection.services import activation, domains, migrate, protection, schedules, snapshots
 from dataprotection.services.membership import Entity
 from prism.core.api.base import accepted, actor_of, checked, idempotency_key
+from prism.core.api.once import OrdersOnce
 from prism.core.api.serializers import TaskSerializer
 from prism.core.exceptions import InvalidInput
 
 
-class DomainViewSet(viewsets.ReadOnlyModelViewSet[ProtectionDomain]):
+class DomainViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[ProtectionDomain]):
     """Filters: `name`, `mode`, `phase`. Orders that take longer answer 202 with a task; send an Idempotency-Key."""
 
     queryset = ProtectionDomain.objects.select_related("whole_container").prefetch_related("entities__group", "groups")
@@ -131,7 +132,7 @@ def _entity(key: Any) -> Entity:
     raise InvalidInput("entities", f"There is no VM, volume group or file {key}.")
 
 
-class ScheduleViewSet(viewsets.ReadOnlyModelViewSet[Schedule]):
+class ScheduleViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[Schedule]):
     """Filter: `domain`."""
 
     queryset = Schedule.objects.select_related("domain").prefetch_related("remotes__site")

@@ -20,6 +20,7 @@ from dataprotection.api import inventory_shapes as shapes
 from dataprotection.models import VM, StorageContainer, StoredFile, VirtualDisk, VolumeGroup
 from dataprotection.services import containers, disks, files, images, vms, volume_groups
 from prism.core.api.base import actor_of, checked
+from prism.core.api.once import OrdersOnce
 from prism.core.exceptions import InvalidInput
 from prism.webkit.downloads import attachment
 from prism.webkit.permissions import Operate
@@ -52,7 +53,7 @@ def body_length(request: Request) -> int:
     return int(text)
 
 
-class ContainerViewSet(viewsets.ReadOnlyModelViewSet[StorageContainer]):
+class ContainerViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[StorageContainer]):
     queryset = StorageContainer.objects.all()
     serializer_class = shapes.ContainerSerializer
 
@@ -76,7 +77,7 @@ def _even_if_protected(request: Request) -> bool:
     return request.query_params.get("even_if_protected", "").lower() in {"1", "true", "yes"}
 
 
-class VmViewSet(viewsets.ReadOnlyModelViewSet[VM]):
+class VmViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[VM]):
     """Filters: `name`, `container`."""
 
     queryset = VM.objects.select_related("container").prefetch_related("disks", "nics")
@@ -120,7 +121,7 @@ class VmViewSet(viewsets.ReadOnlyModelViewSet[VM]):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-class VolumeGroupViewSet(viewsets.ReadOnlyModelViewSet[VolumeGroup]):
+class VolumeGroupViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[VolumeGroup]):
     """Filters: `name`, `container`."""
 
     queryset = VolumeGroup.objects.select_related("container").prefetch_related("disks", "attachments")
@@ -167,7 +168,7 @@ class VolumeGroupViewSet(viewsets.ReadOnlyModelViewSet[VolumeGroup]):
         return Response(self.get_serializer(self.get_object()).data)
 
 
-class FileViewSet(viewsets.ReadOnlyModelViewSet[StoredFile]):
+class FileViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[StoredFile]):
     """Filters: `path`, `container`."""
 
     queryset = StoredFile.objects.select_related("container", "disk")
@@ -207,7 +208,7 @@ class FileViewSet(viewsets.ReadOnlyModelViewSet[StoredFile]):
         return attachment(images.export_raw(disk), size_bytes=disk.size_bytes, name=name)
 
 
-class DiskViewSet(viewsets.ReadOnlyModelViewSet[VirtualDisk]):
+class DiskViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[VirtualDisk]):
     """Filters: `vm`, `volume_group`."""
 
     queryset = VirtualDisk.objects.all()

@@ -59,6 +59,13 @@ class MeasurementAdmin(ReadOnlyAdmin):
     search_fields = ("subject",)
 
 
+class OrderAdmin(ReadOnlyAdmin):
+    list_display = ("begun_at", "user", "key", "status", "location")
+    list_filter = ("status",)
+    search_fields = ("key",)
+    exclude = ("body",)
+
+
 class TaskAdmin(ReadOnlyAdmin):
     list_display = ("kind", "state", "actor", "object_name", "started_at")
     list_filter = ("state", "kind")
@@ -119,6 +126,7 @@ admin.site.register(models.ApiToken, ApiTokenAdmin)
 admin.site.register(models.AuditRow, AuditRowAdmin)
 admin.site.register(models.Event, EventAdmin)
 admin.site.register(models.Measurement, MeasurementAdmin)
+admin.site.register(models.Order, OrderAdmin)
 admin.site.register(models.RecoveryCode, RecoveryCodeAdmin)
 admin.site.register(models.SignInSession, SessionAdmin)
 admin.site.register(models.Task, TaskAdmin)

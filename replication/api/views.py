@@ -10,14 +10,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from prism.core.api.base import actor_of, checked
+from prism.core.api.once import OrdersOnce
 from replication.api import serializers
 from replication.models import RemoteSite, Replication
 from replication.services import remote_sites, replications
 
 
-class RemoteSiteViewSet(viewsets.ReadOnlyModelViewSet[RemoteSite]):
+class RemoteSiteViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[RemoteSite]):
     """Remote sites: CRUD, pairing, test."""
 
+    shown_once = frozenset({"pairing_code"})
     queryset = RemoteSite.objects.all()
     serializer_class = serializers.RemoteSiteSerializer
     lookup_field = "uuid"
@@ -66,7 +68,9 @@ class RemoteSiteViewSet(viewsets.ReadOnlyModelViewSet[RemoteSite]):
         return Response(self.get_serializer(remote_sites.pair(actor=actor_of(request), **values)).data)
 
 
-class ReplicationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Replication]):
+class ReplicationViewSet(
+    OrdersOnce, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Replication]
+):
     """Replications of both directions; filters: `state`, `direction`, `domain` (uuid), `snapshot` (uuid)."""
 
     queryset = Replication.objects.select_related("site").defer("manifest")

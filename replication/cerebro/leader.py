@@ -22,7 +22,7 @@ from prism.core.choices import TaskState
 from prism.core.engine import engine
 from prism.core.exceptions import Refused
 from prism.core.models import STALLED_AFTER, Task
-from prism.core.services import measurements
+from prism.core.services import measurements, orders_once
 from replication import constants
 from replication.cerebro import registry
 from replication.cerebro.edges import guarded
@@ -138,6 +138,7 @@ def tick(now: datetime, rhythm: Rhythm | None = None) -> None:
         _do("sending tasks again", resend_tasks, now)
     if rhythm.is_due("measurements", constants.FORGET_EVERY, now):
         _do("forgetting old measurements", measurements.prune, now)
+        _do("forgetting old orders", orders_once.prune, now)
     _do("the replication queue", queue.sweep, now)
     if rhythm.is_due("pins", constants.SWEEP_EVERY, now):
         _do("telling the engine about peers", lambda _now: engine_peers.push_missing(), now)

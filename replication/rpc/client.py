@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from replication.exceptions import PeerRefused, PeerUnreachable
-from replication.local import identity, local_site
+from replication.local import identity, own_address
 from replication.models import RemoteSite
 from replication.models.remote_site import CONTROL_PORT
 from replication.rpc.reach import Connection
@@ -92,7 +92,7 @@ def _wrong_certificate(site: RemoteSite) -> PeerRefused:
 def connect(address: Mapping[str, Any], context: ssl.SSLContext, timeout: float) -> http.client.HTTPSConnection:
     """A connection object, not opened yet; opening it raises `PeerUnreachable` where no site may be."""
     port = int(address.get("control_port") or CONTROL_PORT)
-    return Connection(str(address["host"]), port, timeout=timeout, context=context, own=local_site().listen)
+    return Connection(str(address["host"]), port, timeout=timeout, context=context, own=own_address())
 
 
 def peer_der(connection: http.client.HTTPSConnection) -> bytes:

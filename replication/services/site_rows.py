@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from prism.core.exceptions import InvalidInput
 from replication.choices import SiteStatus
-from replication.local import local_site
+from replication.local import own_address
 from replication.models import RemoteSite
 from replication.models.remote_site import CONTROL_PORT, DATA_PORT
 from replication.rpc import reach
@@ -57,7 +57,7 @@ def _host(value: object) -> str:
             "addresses", "This is not an IP address or host name.", "Enter it without https:// and port."
         )
     host = value.strip()
-    reason = reach.refusal(host, own=local_site().listen)
+    reason = reach.refusal(host, own=own_address())
     if reason:
         raise InvalidInput(
             "addresses", f"{host} is no address of another site: {reason}.", "Enter where that site listens."

@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from prism.core.api.base import actor_of, checked
+from prism.core.api.once import OrdersOnce
 from prism.core.choices import NbdClientState
 from prism.core.services import nbd_clients
 
@@ -40,9 +41,10 @@ class MadeNbdClientSerializer(NbdClientSerializer):
     files = serializers.DictField(child=serializers.CharField())
 
 
-class NbdClientViewSet(viewsets.ViewSet):
+class NbdClientViewSet(OrdersOnce, viewsets.ViewSet):
     """Who may open this site's disks over TLS, where NBD needs it."""
 
+    shown_once = frozenset({"create"})
     lookup_field = "name"
     lookup_value_regex = r"[A-Za-z0-9._-]+"
 

@@ -13,12 +13,13 @@ from rest_framework.response import Response
 
 from prism.core.api import serializers
 from prism.core.api.base import actor_of, checked
+from prism.core.api.once import OrdersOnce
 from prism.core.models import Alert, ApiToken, AuditRow, Event, Measurement, Task
 from prism.core.services import alerts, tokens
 from prism.core.services.sites import this_site
 
 
-class TaskViewSet(viewsets.ReadOnlyModelViewSet[Task]):
+class TaskViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[Task]):
     """Long work. Filters: `state`, `kind`, `object_id`."""
 
     queryset = Task.objects.all()
@@ -26,7 +27,7 @@ class TaskViewSet(viewsets.ReadOnlyModelViewSet[Task]):
     filters = {"state": "state", "kind": "kind", "object_id": "object_id"}
 
 
-class EventViewSet(viewsets.ReadOnlyModelViewSet[Event]):
+class EventViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[Event]):
     """What happened. Filters: `kind`, `object_id`, `severity`."""
 
     queryset = Event.objects.all()
@@ -34,7 +35,7 @@ class EventViewSet(viewsets.ReadOnlyModelViewSet[Event]):
     filters = {"kind": "kind", "object_id": "object_id", "severity": "severity"}
 
 
-class MeasurementViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Measurement]):
+class MeasurementViewSet(OrdersOnce, mixins.ListModelMixin, viewsets.GenericViewSet[Measurement]):
     """Numbers over time, newest first, one row a step; what was not measured has none. A month is kept.
 
     `series` is `capacity.used` or `capacity.free` (bytes, every 5 min, subject empty), `sent` (bytes on the wire in a
@@ -47,7 +48,7 @@ class MeasurementViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Measurem
     filters = {"series": "series", "subject": "subject", "since": "at__gte"}
 
 
-class AuditViewSet(viewsets.ReadOnlyModelViewSet[AuditRow]):
+class AuditViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[AuditRow]):
     """Who ordered what. Filters: `verb`, `actor`, `outcome`."""
 
     queryset = AuditRow.objects.all()
@@ -55,7 +56,7 @@ class AuditViewSet(viewsets.ReadOnlyModelViewSet[AuditRow]):
     filters = {"verb": "verb", "actor": "actor", "outcome": "outcome"}
 
 
-class AlertViewSet(viewsets.ReadOnlyModelViewSet[Alert]):
+class AlertViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[Alert]):
     """What needs somebody. Filters: `kind`, `severity`, `object_id`, `unresolved`."""
 
     queryset = Alert.objects.all()
@@ -78,8 +79,10 @@ class AlertViewSet(viewsets.ReadOnlyModelViewSet[Alert]):
         return Response(self.get_serializer(alerts.resolve_alert(self.get_object(), actor=actor_of(request))).data)
 
 
-class TokenViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[ApiToken]):
+class TokenViewSet(OrdersOnce, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[ApiToken]):
     """The caller's own tokens."""
+
+    shown_once = frozenset({"create"})
 
     permission_classes = [IsAuthenticated]  # a token gives no more than its owner has
     queryset = ApiToken.objects.none()

@@ -5,6 +5,7 @@ from prism.core.models.access import Account, RecoveryCode, SignInSession
 from prism.core.models.account import ApiToken, AuditRow
 from prism.core.models.measurement import Measurement
 from prism.core.models.notice import Alert, Event
+from prism.core.models.order import Order
 from prism.core.models.site import LocalIdCounter, Site
 from prism.core.models.task import STALLED_AFTER, Task
 
@@ -17,6 +18,7 @@ __all__ = [
     "Event",
     "LocalIdCounter",
     "Measurement",
+    "Order",
     "RecoveryCode",
     "SignInSession",
     "Site",
