@@ -121,7 +121,7 @@ def make_replication(
 
 def make_site(name: str, **fields: object) -> RemoteSite:
     """A paired remote site."""
-    address = {"host": "127.0.0.2", "control_port": 2020, "data_port": 2009}
+    address = {"host": "10.7.0.2", "control_port": 2020, "data_port": 2009}
     values = {"site_uuid": uuid.uuid4(), "certificate_pem": "pinned", "addresses": [address]}
     return RemoteSite.objects.create(name=name, **{**values, **fields})
 

@@ -173,7 +173,7 @@ def test_it_creates_changes_and_deletes_a_container(operator: Client, rows: Rows
 
 def test_it_refuses_a_wrong_mapping_beside_its_field(operator: Client, rows: Rows) -> None:
     url = reverse("rep:site-edit", args=[rows.site.uuid])
-    sent = {"name": "TM3", "capability": "backup", "host": "127.0.0.2", "control_port": "2020", "data_port": "2009"}
+    sent = {"name": "TM3", "capability": "backup", "host": "10.7.0.2", "control_port": "2020", "data_port": "2009"}
     assert "container_map" in operator.post(url, {**sent, "container_map": "default"}).context["form"].errors
     assert operator.post(url, {**sent, "container_map": "default = archive"}).status_code == 302
     rows.site.refresh_from_db()
