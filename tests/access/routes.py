@@ -38,6 +38,7 @@ DECLARED: dict[Rule, str] = {
     OWN: """
         console:account console:password console:sessions-end console:session-end
         console:second-factor-on console:second-factor-off console:recovery-codes
+        session-list session-detail
         console:tokens console:token-new console:token-revoke token-list token-detail
         console:home console:bar console:search console:shortcuts console:tasks console:task console:drawer
         console:alerts console:events console:audit console:integrity console:nbd-clients
@@ -71,6 +72,8 @@ DECLARED: dict[Rule, str] = {
         dp:container-new dp:container-edit dp:container-delete
         rep:site-new rep:pairing-code rep:pair rep:site-edit rep:site-test rep:site-delete rep:replication-order""",
     ADMIN: """
+        user-list user-detail user-reset-password user-unlock user-second-factor-off user-revoke-tokens
+        user-end-sessions user-sessions
         admin-sign-in console:users console:user-new console:user console:user-role
         console:user-reset-password console:user-order""",
 }

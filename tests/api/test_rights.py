@@ -14,8 +14,8 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 pytestmark = pytest.mark.django_db
 
-READERS_MAY = {"token-list", "token-detail"}
-"""A reader's token can only read."""
+READERS_MAY = {"token-list", "token-detail", "session-detail"}
+"""Their own tokens, which can only read, and their own sessions."""
 
 
 def orders() -> Iterator[tuple[str, str, str]]:

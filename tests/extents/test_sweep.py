@@ -292,33 +292,6 @@ def test_it_rebuilds_around_damage_and_torn_tails(tmp_path: Path) -> None:
         again.close()
 
 
-def test_it_finds_what_was_appended_inside_of_what_a_torn_extent_claims(tmp_path: Path) -> None:
-    """Simulator, seed 2311271507: a power cut left a chunk's header at the end of the file, and little of the chunk.
-    The next store goes on behind the end of the file, and then the index is lost.
-    """
-    index = MemoryIndex()
-    store = memory_store(tmp_path, index)
-    kept = store.put_chunk(noise(1))
-    store.flush()
-    torn = store.put_chunk(noise(2))
-    store.flush()
-    at = index.get(torn)
-    assert at is not None
-    store.close()
-    with (tmp_path / path_of(at.egroup)).open("r+b") as file:
-        file.truncate(at.offset + 20000)
-    index.commit(Change(deletes=[torn]))  # the cut came before its transaction
-    again = memory_store(tmp_path, index)
-    small = again.put_chunk(noise(3, 4096))
-    long = again.put_chunk(noise(4))
-    again.flush()
-    sizes = again.stats()
-    assert again.rebuild() == 3
-    assert [again.read_chunk(digest) for digest in (kept, small, long)] == [noise(1), noise(3, 4096), noise(4)]
-    assert index.get(torn) is None
-    assert again.stats() == sizes
-
-
 def test_it_does_not_enter_a_node_whose_chunk_is_damaged(tmp_path: Path) -> None:
     index = MemoryIndex()
     store = memory_store(tmp_path, index)

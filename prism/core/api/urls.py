@@ -7,6 +7,7 @@ from rest_framework.routers import SimpleRouter
 from prism.core.api import views
 from prism.core.api.integrity import IntegrityViewSet
 from prism.core.api.nbd_clients import NbdClientViewSet
+from prism.core.api.users import SessionViewSet, UserViewSet
 
 router = SimpleRouter()
 router.register("tasks", views.TaskViewSet, basename="task")
@@ -15,6 +16,8 @@ router.register("measurements", views.MeasurementViewSet, basename="measurement"
 router.register("alerts", views.AlertViewSet, basename="alert")
 router.register("audit", views.AuditViewSet, basename="audit")
 router.register("tokens", views.TokenViewSet, basename="token")
+router.register("users", UserViewSet, basename="user")
+router.register("sessions", SessionViewSet, basename="session")
 router.register("nbd-clients", NbdClientViewSet, basename="nbd-client")
 
 urlpatterns = [
