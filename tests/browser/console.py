@@ -25,12 +25,17 @@ NO_PAGE = re.compile(r"^/admin/|/export/|/download/|/disks/[0-9a-f-]+/$|[?&](?!t
 class Console:
     """A signed-in (or not yet) browser window on one site."""
 
-    def __init__(self, browser: Browser, address: str, *, width: int = 1366, height: int = 860) -> None:
+    def __init__(
+        self, browser: Browser, address: str, *, width: int = 1366, height: int = 860, script: bool = True
+    ) -> None:
         self.origin = f"https://{address}:9440"
         self.host = address
         self.complaints: list[str] = []
         self.context: BrowserContext = browser.new_context(
-            ignore_https_errors=True, viewport={"width": width, "height": height}, timezone_id="Europe/Berlin"
+            ignore_https_errors=True,
+            viewport={"width": width, "height": height},
+            timezone_id="Europe/Berlin",
+            java_script_enabled=script,
         )
         self.context.set_default_timeout(ANSWER_MS)
         self.page: Page = self.context.new_page()

@@ -274,11 +274,11 @@ def two_sites() -> tuple[Site, Site]:
     return a, b
 
 
-def end(a: Site, b: Site) -> None:
-    """Stop both and delete their folders."""
+def end(*sites: Site) -> None:
+    """Stop them and delete the folder that theirs are in."""
     with ExitStack() as steps:
-        steps.callback(shutil.rmtree, a.root.parent, ignore_errors=True)
-        for site in (a, b):
+        steps.callback(shutil.rmtree, sites[0].root.parent, ignore_errors=True)
+        for site in sites:
             steps.callback(site.stop)
 
 
