@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,27 @@ def both() -> Iterator[tuple[Site, Site]]:
         yield north, south
     finally:
         end(north, south)
+
+
+@pytest.fixture(scope="package")
+def alone() -> Iterator[Site]:
+    """A site of its own, for journeys that need no other."""
+    base = Path(tempfile.mkdtemp(prefix="br-", dir="/tmp"))
+    base.chmod(0o755)
+    site = Site(base / "alone", "alone", loopback(53))
+    try:
+        site.begin_up()
+        site.wait_up()
+        yield site
+    finally:
+        end(site)
+
+
+def password(site: Site) -> str:
+    """Of the first administrator, as `make up` shows it."""
+    found = re.search(r"user admin +password (\S+)", site.screen())
+    assert found
+    return found[1]
 
 
 # Not for the whole session: while Playwright runs, its event loop keeps Django's synchronous calls away.

@@ -19,6 +19,7 @@ from playwright.sync_api import expect
 
 from stargate.units import MiB
 from tests.browser.axe import violations
+from tests.browser.conftest import password
 from tests.browser.console import TASK_MS, Console
 from tests.support.sites import Site
 
@@ -28,12 +29,6 @@ Both = tuple[Site, Site]
 DOMAIN = "fooPD"
 # One page of each kind is enough.
 ANY_ID = re.compile(r"[0-9a-f-]{36}|(?<=/)\d+(?=/)")
-
-
-def _password(site: Site) -> str:
-    found = re.search(r"user admin +password (\S+)", site.screen())
-    assert found
-    return found[1]
 
 
 def _export(site: Site, path: str, name: str) -> str:
@@ -59,7 +54,7 @@ def test_it_signs_in(north: Console, south: Console, both: Both) -> None:
     north.sign_in("admin", "wrong")
     expect(north.page.get_by_role("alert")).to_be_visible()
     for console, site in zip((north, south), both, strict=True):
-        console.sign_in("admin", _password(site))
+        console.sign_in("admin", password(site))
         expect(console.page.get_by_role("heading", name="Can I restore, and from when?")).to_be_visible()
 
 

@@ -4,16 +4,13 @@
 from __future__ import annotations
 
 import re
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
 
+from tests.browser.conftest import password
 from tests.browser.console import Console
-from tests.support.loopback import loopback
-from tests.support.sites import Site, end
+from tests.support.sites import Site
 
 pytestmark = [pytest.mark.browser, pytest.mark.workflow, pytest.mark.slow]
 
@@ -22,27 +19,12 @@ INVENTORY = "/data-protection/inventory"
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    base = Path(tempfile.mkdtemp(prefix="br-", dir="/tmp"))
-    base.chmod(0o755)
-    one = Site(base / "alone", "alone", loopback(53))
-    try:
-        one.begin_up()
-        one.wait_up()
-        yield one
-    finally:
-        end(one)
-
-
-@pytest.fixture(scope="module")
-def plain(site: Site, browser: Browser) -> Console:
+def plain(alone: Site, browser: Browser) -> Console:
     """Signed in, which is the first form."""
-    console = Console(browser, site.address, script=False)
-    password = re.search(r"user admin +password (\S+)", site.screen())
-    assert password
+    console = Console(browser, alone.address, script=False)
     console.sign_in("admin", "wrong")
     expect(console.page.get_by_role("alert")).to_be_visible()
-    console.sign_in("admin", password[1])
+    console.sign_in("admin", password(alone))
     expect(console.page.get_by_role("heading", name="Can I restore, and from when?")).to_be_visible()
     return console
 
