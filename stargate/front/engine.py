@@ -35,6 +35,7 @@ from stargate.front.layers import (
     place_run,
     plan,
     walk,
+    whole_chunks,
 )
 from stargate.front.syncing import SyncThread
 from stargate.fs.disk import Buffer
@@ -321,11 +322,13 @@ class FrontEngine:
     def read_chunks_later(self, layer: Layer, block: int, count: int) -> Callable[[], Sequence[Buffer]] | None:
         """A read of whole blocks for another thread; None unless all of them lie in the extent store, where a place is
         written once. (Log and hot tier are this thread's.)"""
-        if next(walk(layer, block, count)).kind not in _SETTLED:
-            return None
-        pieces = plan(layer, block, count)
-        if any(piece.kind not in _SETTLED for piece in pieces):
-            return None
+        pieces = whole_chunks(layer, block, count)
+        if pieces is None:
+            if next(walk(layer, block, count)).kind not in _SETTLED:
+                return None
+            pieces = plan(layer, block, count)
+            if any(piece.kind not in _SETTLED for piece in pieces):
+                return None
         return lambda: [self._fetch(piece) for piece in pieces]
 
     def _one_block(self, layer: Layer, block: int) -> Buffer:

@@ -17,9 +17,12 @@ from stargate.front.layers import (
     ZERO_HASH,
     Kind,
     Layer,
+    Piece,
     look_up,
     lost_blocks,
     plan,
+    walk,
+    whole_chunks,
 )
 from stargate.units import BLOCK_BYTES
 
@@ -86,3 +89,41 @@ def test_it_finds_one_block_where_a_plan_finds_it(rooted: bool) -> None:
                 continue
             found = look_up(layer, block)
             assert (ZERO if found == ZERO_HASH else found) == expected
+
+
+def joined_walk(layer: Layer, block: int, count: int) -> list[tuple[Kind, bytes, int]]:
+    """Kind, hash and block inside the chunk of each block, found one piece at a time."""
+    return [each for piece in walk(layer, block, count) for each in of_blocks(piece)]
+
+
+def of_blocks(piece: Piece) -> list[tuple[Kind, bytes, int]]:
+    start = piece.start if piece.kind is Kind.CHUNK else 0
+    return [(piece.kind, piece.digest, start + at * (piece.kind is Kind.CHUNK)) for at in range(piece.blocks)]
+
+
+@pytest.mark.parametrize("rooted", [False, True])
+def test_it_finds_whole_chunks_where_a_walk_finds_them(rooted: bool) -> None:
+    taken = 0
+    for _ in range(SEEDS):
+        seed = random.randrange(1 << 32)
+        print("seed", seed)
+        rng = random.Random(seed)
+        layer = random_layer(rng, None)
+        if rooted:
+            layer.tree = RandomTree(rng)
+        for _ in range(rng.randrange(3)):
+            layer = random_layer(rng, layer)
+        if rng.random() < 0.5:  # a shard free of single blocks, as the drain leaves it
+            layer.content.shards.pop(0, None)
+            for chunk in range(rng.randrange(64)):
+                layer.content.set_chunk(chunk, rng.randbytes(32))
+            if rng.random() < 0.5:
+                layer.content.write(rng.randrange(64 * PER_CHUNK), rng.randrange(1, 1 << 60))
+        for _ in range(200):
+            first = rng.randrange(rng.choice([64, CHUNKS - 20])) * PER_CHUNK + rng.choice([0, 0, 0, 3])
+            count = rng.randrange(1, 5) * PER_CHUNK + rng.choice([0, 0, 0, 5])
+            run = whole_chunks(layer, first, count)
+            if run is not None:
+                taken += 1
+                assert [each for piece in run for each in of_blocks(piece)] == joined_walk(layer, first, count)
+    assert taken
