@@ -2,8 +2,7 @@
 """The store's background work: drain what is due, fold what was sealed, drop what nobody needs, hand back hot regions.
 
 Two threads: the drain must never wait for a fold, for guests wait for the drain. The extent store is safe between
-threads; the hot
-writer belongs to the drain thread; the catalog hub orders their commits.
+threads; the hot writer belongs to the drain thread; the catalog hub orders their commits.
 """
 
 from __future__ import annotations
@@ -65,6 +64,7 @@ class Worker:
         self._reader: LogReader | None = None
         self._drainer: Drainer | None = None
         self._wake = threading.Condition()
+        self._news = 0  # what happened since a turn of either loop began must not be slept over
         self._durable = 0
         self._cap_bytes = 1
         self._demand = 0
@@ -94,7 +94,7 @@ class Worker:
     def stop(self) -> None:
         with self._wake:
             self._stopping = True
-            self._wake.notify_all()
+            self._tell()
         for thread in self._threads:
             thread.join(10)
 
@@ -105,7 +105,7 @@ class Worker:
             self.log_bytes = used_bytes
             self._durable = max(self._durable, durable)
             self._cap_bytes = cap_bytes
-            self._wake.notify_all()
+            self._tell()
 
     def delete_early(self, snapshots: Sequence[str]) -> None:
         """The front deleted these durably, and nothing in the log needs them (`front.departures`): no need to wait for
@@ -122,14 +122,14 @@ class Worker:
         """Do not wait for the log to fill: somebody needs what lies below `position`."""
         with self._wake:
             self._demand = max(self._demand, position)
-            self._wake.notify_all()
+            self._tell()
 
     @contextmanager
     def urgent(self) -> Iterator[None]:
         """While somebody waits for what the log holds, nothing in it waits to be drained."""
         with self._wake:
             self._waiters += 1
-            self._wake.notify_all()
+            self._tell()
         try:
             yield
         finally:
@@ -153,9 +153,7 @@ class Worker:
         return reader, covered if covered.position else first_mark(reader.info.log_id), self._durable
 
     def poisoned(self) -> dict[str, str]:
-        """Epochs that cannot be folded because bytes of theirs are damaged: why. They have no root, so they are never
-        complete and never replicated.
-        """
+        """Epochs that cannot be folded, for bytes of theirs are damaged: why. Rootless, they are never replicated."""
         with self._hub.lock:
             self._poisoned = {epoch: why for epoch, why in self._poisoned.items() if self._is_unfolded(epoch)}
             return dict(self._poisoned)
@@ -168,12 +166,22 @@ class Worker:
         """Damage was healed: every epoch is tried again."""
         with self._wake:
             self._poisoned = {}
-            self._wake.notify_all()
+            self._tell()
 
     # -- loops --------------------------------------------------------------------------------------------------------
 
+    def _tell(self) -> None:
+        """Both loops look again at once, also one whose turn is just ending."""
+        with self._wake:
+            self._news += 1
+            self._wake.notify_all()
+
+    def _heard(self, news: int) -> bool:
+        return self._news != news
+
     def _loop(self, turn: Callable[[], bool]) -> None:
         while not self._stopping:
+            news = self._news
             try:
                 worked = turn()
                 self.last_error = ""
@@ -200,7 +208,7 @@ class Worker:
                 return
             if not worked:
                 with self._wake:
-                    self._wake.wait(IDLE_DRAIN_SECONDS)
+                    self._wake.wait_for(partial(self._heard, news), IDLE_DRAIN_SECONDS)
 
     def _admit(self) -> None:
         """Before bulk work. Raises NoSpace."""
@@ -291,6 +299,7 @@ class Worker:
                 self._drop_epochs()  # no space for this takes nothing of the window back: it is in the catalog
         self._refs += self._drainer.refs
         self._bound_hot()
+        self._tell()  # it may have sealed what is to be folded
         return True
 
     def _bound_hot(self) -> None:
