@@ -26,7 +26,7 @@ BACKLOG_BYTES = 8 * MiB
 HANDSHAKE_BACKLOG_BYTES = 256 * KiB
 """The same before anything is known about the peer."""
 
-LATER_BYTES_MAX = 4 * MiB
+LATER_BYTES_MAX = 8 * MiB
 """Of reads under way beside the loop, beyond which the connection waits for them."""
 
 _IOV = 512  # buffers per sendmsg; the kernel takes at most 1024

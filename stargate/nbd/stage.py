@@ -23,8 +23,9 @@ MAX_REQUESTS = 256
 MAX_READ_BYTES = 2 * MiB
 """The batch ends with the READ that goes beyond this."""
 
-LATER_BYTES = 256 * KiB
-"""A READ of so much is fetched beside the loop where that can be done."""
+LATER_BYTES = 2 * MiB
+"""A READ of so much is fetched beside the loop where that can be done: others would wait for it. Of shorter ones two
+threads at work cost more than they gain (docs/bench.md)."""
 
 EARLY_BYTES = 32 * KiB
 """So much of what was read is sent before the batch ends: the client works on it while we read on."""

@@ -74,18 +74,19 @@ def test_what_fails_beside_the_loop_is_read_in_it(tmp_path: Path, fails: Excepti
 
 def test_a_client_gets_no_more_under_way_than_the_bound(tmp_path: Path) -> None:
     disk = Later()
-    count = 3 * LATER_BYTES_MAX // MiB
+    bound = LATER_BYTES_MAX // LONG
+    places = [at % (disk.size_bytes // LONG) * LONG for at in range(3 * bound)]
     with running(str(tmp_path / "nbd.sock"), disk) as served, NbdClient.unix(served.path, "disk") as client:
-        cookies = [client.submit_read(at * MiB, MiB) for at in range(count)]
-        until(lambda: disk.begun == LATER_BYTES_MAX // MiB)
+        cookies = [client.submit_read(place, LONG) for place in places]
+        until(lambda: disk.begun == bound)
         with NbdClient.unix(served.path, "disk") as other:  # and the loop serves others, without haste
             before = served.server.turns.count
             assert other.read(0, 4 * KiB) == disk.content[: 4 * KiB]
             assert served.server.turns.count - before < 50
-        assert disk.begun == LATER_BYTES_MAX // MiB
+        assert disk.begun == bound
         disk.may_go_on.set()
-        for at, cookie in enumerate(cookies):
-            assert client.wait(cookie) == disk.content[at * MiB : (at + 1) * MiB]
+        for place, cookie in zip(places, cookies, strict=True):
+            assert client.wait(cookie) == disk.content[place : place + LONG]
 
 
 def test_a_client_that_leaves_takes_nobody_along(tmp_path: Path) -> None:
