@@ -33,8 +33,8 @@ _NEVER_LISTED = ("postgres",)
 TABLES: dict[str, tuple[str, str]] = {
     "core_task": (
         "created_at",
-        "uuid kind state phase done_bytes total_bytes samples moved_at waits_for message error actor object_type object_name object_id "
-        "created_at started_at heartbeat_at finished_at attempts",
+        "uuid kind state phase done_bytes total_bytes samples moved_at waits_for message error actor object_type "
+        "object_name object_id created_at started_at heartbeat_at finished_at attempts",
     ),
     "core_alert": (
         "raised_at",
