@@ -31,13 +31,15 @@ class EntityRow:
 
 
 def unprotected(*, name: str, entity_type: str, limit: int) -> list[EntityRow]:
-    """Entities in no domain, by name; at most `limit` of each kind."""
-    rows = []
+    """Entities in no domain, VMs first, each kind by name; at most `limit` in all."""
+    rows: list[EntityRow] = []
     for kind, (model, name_field) in KINDS.items():
         if entity_type and kind != entity_type:
             continue
         found = model._default_manager.filter(protection__isnull=True, **{f"{name_field}__icontains": name})
-        for pk, text, container in found.order_by(name_field).values_list("pk", name_field, "container__name")[:limit]:
+        for pk, text, container in found.order_by(name_field).values_list("pk", name_field, "container__name")[
+            : limit - len(rows)
+        ]:
             rows.append(EntityRow(f"{kind}:{pk}", text, EntityType(kind).label, container))
     return rows
 

@@ -19,7 +19,7 @@ from dataprotection.services import schedules as schedule_services
 from dataprotection.services import snapshots as snapshot_services
 from dataprotection.web.schedule_forms import ScheduleForm, initial_of, zone_name
 from prism.webkit.access import operator
-from prism.webkit.orders import Done, actor_of, order_page, posted, press
+from prism.webkit.orders import SEEN_FIELD, Done, actor_of, order_page, posted, press
 from prism.webkit.pages import back_url, show
 from prism.webkit.times import zone_of
 from replication.models import RemoteSite
@@ -50,6 +50,7 @@ def _page(
     }
     if "preview" in request.POST:
         context |= _previewed(form, domain, schedule)
+        context["seen"] = request.POST.get(SEEN_FIELD, "")
         return show(request, TEMPLATE, {**context, "form": form}, status=200 if form.is_valid() else 422)
 
     def order(_data: dict[str, Any], _key: str) -> Done:

@@ -15,13 +15,14 @@ from dataprotection.choices import EntityType
 from dataprotection.models import ConsistencyGroup, ProtectedEntity, ProtectionDomain, StorageContainer
 from dataprotection.services import domains as domain_services
 from dataprotection.services import protection
-from dataprotection.web.entities import EntityRow, entities_by_key, unprotected
+from dataprotection.web.entities import entities_by_key, unprotected
 from prism.webkit.access import operator
 from prism.webkit.orders import Done, actor_of, order_page, posted, press
 from prism.webkit.pages import show
 
 GROUP_MODES = [("entity_name", "Use Entity Name"), ("existing", "Use an existing CG"), ("new", "Create a new CG")]
 LISTED_MAX = 500
+"""Rows of either side of the Entities step, so many as one form may tick; the rest comes with the filters."""
 
 
 class NameForm(forms.Form):
@@ -34,12 +35,20 @@ class NameForm(forms.Form):
     )
 
 
+class EntityKeys(forms.MultipleChoiceField):
+    """Keys of `EntityRow`. Whether each is still there and still free is seen when the order is given."""
+
+    def valid_value(self, value: Any) -> bool:
+        try:
+            return bool(UUID(str(value).partition(":")[2]))
+        except ValueError:
+            return False
+
+
 class ProtectForm(forms.Form):
     """What the left side of the Entities step sends."""
 
-    entities = forms.MultipleChoiceField(
-        error_messages={"required": "Tick at least one entity in the list of unprotected entities."}
-    )
+    entities = EntityKeys(error_messages={"required": "Tick at least one entity in the list of unprotected entities."})
     group_mode = forms.ChoiceField(
         label="Pick a Consistency Group", choices=GROUP_MODES, initial="entity_name", widget=forms.RadioSelect
     )
@@ -57,14 +66,10 @@ class ProtectForm(forms.Form):
         help_text="Volume groups that are attached to a selected VM come along.",
     )
 
-    def __init__(self, *args: Any, listed: list[EntityRow], groups: list[str], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, groups: list[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._choices(listed, groups)
-
-    def _choices(self, listed: list[EntityRow], groups: list[str]) -> None:
-        entities, existing = self.fields["entities"], self.fields["existing_group"]
-        if isinstance(entities, forms.ChoiceField) and isinstance(existing, forms.ChoiceField):
-            entities.choices = [(row.key, row.name) for row in listed]
+        existing = self.fields["existing_group"]
+        if isinstance(existing, forms.ChoiceField):
             existing.choices = [("", "Choose ..."), *((name, name) for name in groups)]
 
     def clean(self) -> dict[str, Any]:
@@ -110,13 +115,17 @@ def _entities_context(request: HttpRequest, domain: ProtectionDomain) -> dict[st
     members = domain.entities.select_related("group").filter(
         name__icontains=protected_name, group__name__icontains=group_name
     )
+    listed = unprotected(name=name, entity_type=entity_type, limit=LISTED_MAX + 1)
+    shown = list(members[: LISTED_MAX + 1])
     return {
         "nav": "Data Protection",
         "step": 2,
         "domain": domain,
         "types": EntityType.choices,
-        "listed": unprotected(name=name, entity_type=entity_type, limit=LISTED_MAX),
-        "members": members,
+        "listed": listed[:LISTED_MAX],
+        "more_listed": len(listed) > LISTED_MAX,
+        "members": shown[:LISTED_MAX],
+        "more_members": len(shown) > LISTED_MAX,
         "filter": {"name": name, "type": entity_type, "pname": protected_name, "pcg": group_name},
     }
 
@@ -128,7 +137,7 @@ def entities(request: HttpRequest, uuid: UUID) -> HttpResponse:
     context = _entities_context(request, domain)
     groups = list(ConsistencyGroup.objects.filter(domain=domain).values_list("name", flat=True))
     sent = posted(request)
-    form = ProtectForm(sent, listed=context["listed"], groups=groups)
+    form = ProtectForm(sent, groups=groups)
     context["ticked"] = request.POST.getlist("entities")
 
     def order(data: dict[str, Any], _key: str) -> Done:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import uuid
 from collections.abc import Callable
@@ -16,11 +18,12 @@ from redis.exceptions import RedisError
 
 from prism.core.actor import Actor
 from prism.core.choices import ActorSource
-from prism.core.exceptions import InvalidInput, NotFound, Refused
+from prism.core.exceptions import Conflict, InvalidInput, NotFound, Refused
 from prism.webkit.pages import done, refused, show
 from stargate.errors import StargateError
 
 TOKEN_FIELD = "form_token"
+SEEN_FIELD = "form_seen"
 TOKEN_SECONDS = 12 * 3600
 ALREADY = "This form was already sent. Its order was given once; below is what became of it."
 
@@ -73,6 +76,30 @@ def put_refusal(form: forms.Form, error: Refused | StargateError) -> None:
     form.add_error(field, say(error))
 
 
+def seen_of(form: forms.Form) -> str:
+    """What a form shows of a stored object, as a short sum; "" for a form that shows none."""
+    if not form.initial:
+        return ""
+    text = json.dumps(form.initial, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _changed_meanwhile(form: forms.Form) -> str:
+    """For a form that was opened over an older state: what is stored now where the form would write something else."""
+    now = (f"{form[name].label}: {_in_words(form[name].initial)}" for name in form.changed_data)
+    return (
+        "Somebody else changed this while the form was open, so nothing was written. "
+        f"Stored now: {'; '.join(now) or 'what stands below'}. "
+        "Send the form again to write what stands below over it, or cancel."
+    )
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "nothing" if value in (None, "") else str(value)
+
+
 def order_page(
     request: HttpRequest,
     template: str,
@@ -84,22 +111,26 @@ def order_page(
 ) -> HttpResponse:
     """GET shows `form`; POST gives `order(cleaned_data, idempotency_key)`.
 
-    A refusal or a wrong field answers 422 with the message beside it and a fresh token;
-    a form sent twice goes to `again_url`.
+    A refusal or a wrong field answers 422 with the message beside it and a fresh token, and so does a form over
+    something that was changed since it was shown; a form sent twice goes to `again_url`.
     """
+    shown = request.POST.get(SEEN_FIELD) or seen_of(form)
     if request.method == "POST" and form.is_valid():
         token = token_of(request)
         if not first_time(request, token):
             messages.info(request, ALREADY)
             return done(request, again_url)
         try:
+            if shown != seen_of(form):
+                shown = seen_of(form)
+                raise Conflict("changed_meanwhile", _changed_meanwhile(form))
             return done(request, *order(form.cleaned_data, token))
         except NotFound:
             raise
         except (Refused, StargateError) as error:
             put_refusal(form, error)
     status = 422 if request.method == "POST" else 200
-    return show(request, template, {"form": form, **(context or {})}, status=status)
+    return show(request, template, {"form": form, "seen": shown, **(context or {})}, status=status)
 
 
 def press(request: HttpRequest, url: str, order: Callable[[str], str]) -> HttpResponse:

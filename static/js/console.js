@@ -13,12 +13,36 @@
       (location.protocol === "https:" ? ";secure" : "");
   }
 
+  // A refused form: to its first wrong field, or to what is said above it.
+  function toRefusal(root) {
+    const field = root.querySelector("[aria-invalid=true]"), said = root.querySelector("[role=alert]");
+    if (!field && said) { said.tabIndex = -1; }
+    const found = field || said;
+    if (found) { found.focus(); }
+    return Boolean(found);
+  }
+  function complain(text) {
+    const note = document.createElement("p");
+    note.className = "note bad";
+    note.setAttribute("role", "alert");
+    note.textContent = text;
+    (dialog && dialog.open ? dialog.querySelector(".body") : document.getElementById("main")).prepend(note);
+  }
+  if (document.querySelector("main form[method=post]")) { toRefusal(document.querySelector("main")); }
+
   // Dialogs: htmx loads the page's dialog form into #dialog, the browser's own <dialog> does the rest.
   document.addEventListener("htmx:afterSwap", function (event) {
     if (!dialog || event.detail.target !== dialog || !dialog.firstElementChild) { return; }
     if (!dialog.open) { dialog.showModal(); }
-    const first = dialog.querySelector("[aria-invalid=true], [autofocus], .cancel");
-    if (first) { first.focus({ preventScroll: true }); }
+    const first = dialog.querySelector("[autofocus], .cancel");
+    if (!toRefusal(dialog) && first) { first.focus({ preventScroll: true }); }
+  });
+  // What a dialog asks for may be gone, or not allowed any more: the answer says so where it was asked.
+  document.addEventListener("htmx:beforeSwap", function (event) {
+    const answer = event.detail.xhr;
+    if (event.detail.target !== dialog || answer.status < 400 || !answer.getResponseHeader("X-Request-ID")) { return; }
+    event.detail.shouldSwap = true;
+    event.detail.isError = false;
   });
   if (dialog) {
     dialog.addEventListener("close", function () { dialog.replaceChildren(); });
@@ -51,6 +75,8 @@
     if (element.hasAttribute("data-poll") && event.detail.xhr.status === 200) {
       element.partTag = event.detail.xhr.getResponseHeader("ETag");
     }
+    // What this page is about was deleted: the server says so.
+    if (element.hasAttribute("data-poll") && event.detail.xhr.status === 404) { location.reload(); }
   });
 
   // The drawer of tasks: beside the page, not over it; stays open from page to page; says aloud only what ended.
@@ -106,7 +132,11 @@
     });
   }
   window.addEventListener("pageshow", release);
-  document.addEventListener("htmx:sendError", release);
+  document.addEventListener("htmx:sendError", function (event) {
+    release();
+    if (event.detail.elt.hasAttribute("data-poll")) { return; }
+    complain("This site does not answer. Try again: a form that is sent twice gives one order.");
+  });
   document.addEventListener("htmx:responseError", release);
 
   document.addEventListener("click", function (event) {
@@ -136,12 +166,15 @@
     if (box.dataset.all && form) {
       form.querySelectorAll("input[name=" + box.dataset.all + "]").forEach(function (b) { b.checked = box.checked; });
     }
-    if (form) {
-      form.querySelectorAll("[data-count]").forEach(function (out) {
-        out.textContent = form.querySelectorAll("input[name=" + out.dataset.count + "]:checked").length;
-      });
-    }
+    counted();
   });
+  // Ticks that a refused form or the back button brought again count from the start.
+  function counted() {
+    document.querySelectorAll("form [data-count]").forEach(function (out) {
+      out.textContent = out.closest("form").querySelectorAll("input[name=" + out.dataset.count + "]:checked").length;
+    });
+  }
+  window.addEventListener("pageshow", counted);
 
   const PLACES = { h: "/", o: "/data-protection/overview/", d: "/data-protection/", r: "/data-protection/remote-sites/",
     v: "/data-protection/inventory/vms/", t: "/tasks/", a: "/alerts/", e: "/events/", u: "/audit/" };

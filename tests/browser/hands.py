@@ -16,6 +16,8 @@ HANDS = ("mouse", "keyboard")
 class Hands(Protocol):
     """How somebody gives orders at a page."""
 
+    way: str
+    """One of HANDS."""
     bad: list[str]
     """What this way of working met and nobody should: stops of Tab without a ring."""
 
@@ -34,6 +36,8 @@ class Hands(Protocol):
 
 class Mouse:
     """Points and clicks; types only what has to be typed."""
+
+    way = "mouse"
 
     def __init__(self, console: Console) -> None:
         self.bad: list[str] = []

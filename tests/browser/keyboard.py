@@ -43,6 +43,8 @@ PLACES = {
 class Keyboard:
     """`bad`: stops at which nobody would see where they are."""
 
+    way = "keyboard"
+
     def __init__(self, page: Page) -> None:
         self.page = page
         self.bad: list[str] = []

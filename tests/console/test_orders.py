@@ -184,3 +184,44 @@ def test_it_ignores_a_wild_address(operator: Client, rows: Rows) -> None:
     url = reverse("dp:domain", args=[rows.domain.pk])
     for query in ("tab=nothing", "t_sort=%00&t_page=-7", "t_page=9999999999999999999999", "t_q=%00", "sort=pk;drop"):
         assert operator.get(f"{url}?{query}").status_code == 200, query
+
+
+def test_it_never_writes_over_what_somebody_else_changed_meanwhile(operator: Client, rows: Rows) -> None:
+    url = reverse("dp:container-edit", args=[rows.container.pk])
+    shown = operator.get(url).context["seen"]
+    stored = type(rows.container).objects.filter(pk=rows.container.pk)
+    stored.update(compress=not rows.container.compress)
+
+    refused = operator.post(url, {"form_seen": shown})
+    assert refused.status_code == 422
+    assert "Somebody else changed this" in refused.content.decode()
+    assert "Stored now" in refused.content.decode()
+    assert stored.get().compress is not rows.container.compress
+
+    again = operator.post(url, {"form_seen": refused.context["seen"]})
+    assert again.status_code == 302
+    assert not stored.get().compress
+
+
+def test_a_wrong_field_does_not_make_it_forget_what_was_shown(operator: Client, rows: Rows) -> None:
+    url = reverse("dp:vm-edit", args=[rows.vm.pk])
+    shown = operator.get(url).context["seen"]
+    type(rows.vm).objects.filter(pk=rows.vm.pk).update(description="of somebody else")
+    sent = {"name": rows.vm.name, "vcpus": "none", "memory": "1 GiB", "power_state": "off", "form_seen": shown}
+    wrong = operator.post(url, sent)
+    assert wrong.context["form"].errors["vcpus"]
+    refused = operator.post(url, {**sent, "vcpus": "2", "form_seen": wrong.context["seen"]})
+    assert "Description: of somebody else" in refused.content.decode()
+
+
+def test_it_says_in_the_dialog_what_is_gone(operator: Client, rows: Rows) -> None:
+    url = reverse("dp:delete", args=[uuid.uuid4()])
+    for answer in (
+        operator.get(url, headers={"HX-Request": "true", "HX-Target": "dialog"}),
+        operator.post(url, {"confirm": "x"}, headers={"HX-Request": "true", "HX-Target": "dialog"}),
+    ):
+        text = answer.content.decode()
+        assert answer.status_code == 404
+        assert answer["X-Request-ID"] in text
+        assert "may have been deleted" in text
+        assert "<html" not in text

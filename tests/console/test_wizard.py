@@ -149,3 +149,25 @@ def test_it_previews_runs_alone_for_a_domain_that_does_not_exist(operator: Clien
     assert answer.status_code == 200
     assert "Next 5 runs" in answer.content.decode()
     assert "outlooks" not in answer.context
+
+
+def test_it_lists_no_more_than_one_form_can_tick(
+    operator: Client, served: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = reverse("dp:wizard-entities", args=[served.domain.pk])
+    monkeypatch.setattr("dataprotection.web.wizard.LISTED_MAX", 1)
+    page = operator.get(url).content.decode()
+    assert "Unprotected Entities (1+)" in page
+    assert "The first 1 are listed" in page
+    # What is not listed, because others came before it, may still be ticked on a page that was opened earlier.
+    key = f"volume_group:{served.group.pk}"
+    assert operator.post(url, {"entities": [key], "group_mode": "entity_name"}).status_code == 302
+
+
+@pytest.mark.parametrize("key", ["vm", "vm:", "vm:1", "tape:00000000-0000-0000-0000-000000000000", ":" * 200])
+def test_it_refuses_a_key_that_names_no_entity(operator: Client, served: Rows, key: str) -> None:
+    answer = operator.post(
+        reverse("dp:wizard-entities", args=[served.domain.pk]), {"entities": [key], "group_mode": "entity_name"}
+    )
+    assert answer.status_code == 422
+    assert answer.context["form"].errors["entities"]

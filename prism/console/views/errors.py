@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Error pages. Each names a request id that the log has too. They must not need the database."""
+"""Error pages, whole or in the dialog. Each names a request id that is in the log, too. They need no database."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
 from prism.core.exceptions import NotFound
+from prism.webkit.pages import in_dialog
 
 log = logging.getLogger("prism.console")
 
@@ -50,7 +51,8 @@ def _page(request: HttpRequest, status: int, said: str = "") -> HttpResponse:
         "request_id": number,
         "request": request,
     }
-    response = HttpResponse(render_to_string("console/error.html", context), status=status)
+    template = "console/error_dialog.html" if in_dialog(request) else "console/error.html"
+    response = HttpResponse(render_to_string(template, context), status=status)
     response["X-Request-ID"] = number
     return response
 
