@@ -17,7 +17,8 @@ from tests.support.sites import Site, end
 
 
 @pytest.fixture(scope="module")
-def both() -> Iterator[tuple[Site, Site]]:
+def fresh() -> Iterator[tuple[Site, Site]]:
+    """Nobody has signed in yet, and there is nothing in them."""
     base = Path(tempfile.mkdtemp(prefix="br-", dir="/tmp"))
     base.chmod(0o755)
     north, south = Site(base / "north", "north", loopback(51)), Site(base / "south", "south", loopback(52))
@@ -26,10 +27,17 @@ def both() -> Iterator[tuple[Site, Site]]:
             site.begin_up()
         for site in (north, south):
             site.wait_up()
-            site.api.post("containers/", {"name": "default"}, expect=201)
         yield north, south
     finally:
         end(north, south)
+
+
+@pytest.fixture(scope="module")
+def both(fresh: tuple[Site, Site]) -> tuple[Site, Site]:
+    """With a container each."""
+    for site in fresh:
+        site.api.post("containers/", {"name": "default"}, expect=201)
+    return fresh
 
 
 @pytest.fixture(scope="package")
@@ -63,8 +71,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def _consoles(both: tuple[Site, Site], browser: Browser) -> tuple[Console, Console]:
-    north, south = (Console(browser, site.address) for site in both)
+def _consoles(fresh: tuple[Site, Site], browser: Browser) -> tuple[Console, Console]:
+    north, south = (Console(browser, site.address) for site in fresh)
     return north, south
 
 
