@@ -216,6 +216,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "prism.core.api.once.in_schema",
+        "prism.core.api.conditional.in_schema",
     ],
     "SERVE_PERMISSIONS": ["prism.webkit.permissions.ReadOrOperate"],
     "ENUM_NAME_OVERRIDES": {

@@ -17,12 +17,12 @@ from dataprotection.models import VM, ProtectedEntity, ProtectionDomain, Schedul
 from dataprotection.services import activation, domains, migrate, protection, schedules, snapshots
 from dataprotection.services.membership import Entity
 from prism.core.api.base import accepted, actor_of, checked, idempotency_key
-from prism.core.api.once import OrdersOnce
+from prism.core.api.resource import Resource
 from prism.core.api.serializers import TaskSerializer
 from prism.core.exceptions import InvalidInput
 
 
-class DomainViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[ProtectionDomain]):
+class DomainViewSet(Resource, viewsets.ReadOnlyModelViewSet[ProtectionDomain]):
     """Filters: `name`, `mode`, `phase`. Orders that take longer answer 202 with a task; send an Idempotency-Key."""
 
     queryset = ProtectionDomain.objects.select_related("whole_container").prefetch_related("entities__group", "groups")
@@ -132,11 +132,12 @@ def _entity(key: Any) -> Entity:
     raise InvalidInput("entities", f"There is no VM, volume group or file {key}.")
 
 
-class ScheduleViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[Schedule]):
+class ScheduleViewSet(Resource, viewsets.ReadOnlyModelViewSet[Schedule]):
     """Filter: `domain`."""
 
     queryset = Schedule.objects.select_related("domain").prefetch_related("remotes__site")
     serializer_class = shapes.ScheduleSerializer
+    observed = frozenset({"next_due_at", "last_fired_at"})
     filters = {"domain": "domain"}
 
     @extend_schema(request=shapes.ScheduleSpecSerializer)

@@ -20,7 +20,7 @@ from dataprotection.api import inventory_shapes as shapes
 from dataprotection.models import VM, StorageContainer, StoredFile, VirtualDisk, VolumeGroup
 from dataprotection.services import containers, disks, files, images, vms, volume_groups
 from prism.core.api.base import actor_of, checked
-from prism.core.api.once import OrdersOnce
+from prism.core.api.resource import Resource
 from prism.core.exceptions import InvalidInput
 from prism.webkit.downloads import attachment
 from prism.webkit.permissions import Operate
@@ -53,7 +53,7 @@ def body_length(request: Request) -> int:
     return int(text)
 
 
-class ContainerViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[StorageContainer]):
+class ContainerViewSet(Resource, viewsets.ReadOnlyModelViewSet[StorageContainer]):
     queryset = StorageContainer.objects.all()
     serializer_class = shapes.ContainerSerializer
 
@@ -77,11 +77,12 @@ def _even_if_protected(request: Request) -> bool:
     return request.query_params.get("even_if_protected", "").lower() in {"1", "true", "yes"}
 
 
-class VmViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[VM]):
+class VmViewSet(Resource, viewsets.ReadOnlyModelViewSet[VM]):
     """Filters: `name`, `container`."""
 
     queryset = VM.objects.select_related("container").prefetch_related("disks", "nics")
     serializer_class = shapes.VmSerializer
+    observed = shapes.OF_THE_ENGINE
     filters = {"name": "name", "container": "container__name"}
 
     @extend_schema(request=shapes.NewVmSerializer, responses={201: shapes.VmSerializer})
@@ -121,11 +122,12 @@ class VmViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[VM]):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-class VolumeGroupViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[VolumeGroup]):
+class VolumeGroupViewSet(Resource, viewsets.ReadOnlyModelViewSet[VolumeGroup]):
     """Filters: `name`, `container`."""
 
     queryset = VolumeGroup.objects.select_related("container").prefetch_related("disks", "attachments")
     serializer_class = shapes.VolumeGroupSerializer
+    observed = shapes.OF_THE_ENGINE
     filters = {"name": "name", "container": "container__name"}
 
     @extend_schema(request=shapes.NewVolumeGroupSerializer, responses={201: shapes.VolumeGroupSerializer})
@@ -168,11 +170,12 @@ class VolumeGroupViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[VolumeGroup])
         return Response(self.get_serializer(self.get_object()).data)
 
 
-class FileViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[StoredFile]):
+class FileViewSet(Resource, viewsets.ReadOnlyModelViewSet[StoredFile]):
     """Filters: `path`, `container`."""
 
     queryset = StoredFile.objects.select_related("container", "disk")
     serializer_class = shapes.FileSerializer
+    observed = shapes.OF_THE_ENGINE
     filters = {"path": "path", "container": "container__name"}
 
     @extend_schema(request=shapes.NewFileSerializer, responses={201: shapes.FileSerializer})
@@ -208,11 +211,12 @@ class FileViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[StoredFile]):
         return attachment(images.export_raw(disk), size_bytes=disk.size_bytes, name=name)
 
 
-class DiskViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[VirtualDisk]):
+class DiskViewSet(Resource, viewsets.ReadOnlyModelViewSet[VirtualDisk]):
     """Filters: `vm`, `volume_group`."""
 
     queryset = VirtualDisk.objects.all()
     serializer_class = shapes.DiskSerializer
+    observed = shapes.OF_THE_ENGINE
     filters = {"vm": "vm", "volume_group": "volume_group"}
 
     def destroy(self, request: Request, pk: str) -> Response:

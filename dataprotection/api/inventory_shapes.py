@@ -19,6 +19,8 @@ from prism.core.exceptions import Unreachable
 from stargate.errors import StargateError
 
 Body = serializers.Serializer[None]
+OF_THE_ENGINE = frozenset({"role", "reason", "reopen"})
+"""Of disks: what the engine says of them, and no order sets."""
 
 
 class ContainerSerializer(serializers.ModelSerializer[StorageContainer]):

@@ -15,7 +15,7 @@ from rest_framework.response import Response
 
 from dataprotection.services import kept
 from prism.core.api.base import actor_of
-from prism.core.api.once import OrdersOnce
+from prism.core.api.resource import Resource
 from prism.core.exceptions import NotFound
 
 BY_UUID = OpenApiParameter("id", OpenApiTypes.UUID, OpenApiParameter.PATH)
@@ -46,7 +46,7 @@ class BroughtBackSerializer(serializers.Serializer[Any]):
     disks = serializers.ListField(child=serializers.UUIDField())
 
 
-class KeptViewSet(OrdersOnce, viewsets.ViewSet):
+class KeptViewSet(Resource, viewsets.ViewSet):
     """What was kept when the loss of a part of the log was accepted. Usually empty."""
 
     @extend_schema(responses=KeptSerializer(many=True))

@@ -21,7 +21,7 @@ from dataprotection.choices import SnapshotState
 from dataprotection.models import OneTimeSnapshot, Snapshot
 from dataprotection.services import images, restore, snapshots, space
 from prism.core.api.base import accepted, actor_of, checked, idempotency_key
-from prism.core.api.once import OrdersOnce
+from prism.core.api.resource import Resource
 from prism.core.api.serializers import TaskSerializer
 from prism.core.engine import engine
 from prism.core.exceptions import InvalidInput
@@ -29,10 +29,11 @@ from prism.webkit.downloads import attachment
 from prism.webkit.permissions import Operate
 
 
-class SnapshotViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[Snapshot]):
+class SnapshotViewSet(Resource, viewsets.ReadOnlyModelViewSet[Snapshot]):
     """Filters: `domain`, `state`, `kind`, `id`; `include_expired=true` also lists expired ones."""
 
     queryset = Snapshot.objects.filter(hidden_base=False)
+    observed = frozenset({"exclusive_usage_in_bytes"})
     filters = {"domain": "domain", "state": "state", "kind": "kind", "id": "display_id"}
 
     def get_serializer_class(self) -> Any:
@@ -136,7 +137,7 @@ class SnapshotViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[Snapshot]):
         return attachment(parts, size_bytes=sizes[disk], name=f"{row.display_id}-{disk}.raw")
 
 
-class OneTimeViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[OneTimeSnapshot]):
+class OneTimeViewSet(Resource, viewsets.ReadOnlyModelViewSet[OneTimeSnapshot]):
     """One-time orders. Filters: `domain`, `state`."""
 
     queryset = OneTimeSnapshot.objects.prefetch_related("sites")

@@ -6,6 +6,7 @@ Refused(code, message, next_step)   nothing was changed; every door translates i
 +-- NotFound               404      no such object
 +-- Conflict               409      right order, wrong moment: the object's state forbids it, or somebody was faster
 |   +-- IllegalTransition           the state table has no such step
++-- Stale                  412      the caller said what it had read (If-Match), and that has changed since
 +-- PermissionRefused      403      the actor may not
 +-- Unreachable            503      another site or a part of this one does not answer; retry later
 """
@@ -51,6 +52,13 @@ class IllegalTransition(Conflict):
         super().__init__("illegal_transition", message, next_step)
         self.state = state
         self.event = event
+
+
+class Stale(Refused):
+    http_status = 412
+
+    def __init__(self, message: str, next_step: str = "") -> None:
+        super().__init__("stale", message, next_step)
 
 
 class PermissionRefused(Refused):

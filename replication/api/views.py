@@ -10,19 +10,20 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from prism.core.api.base import actor_of, checked
-from prism.core.api.once import OrdersOnce
+from prism.core.api.resource import Resource
 from replication.api import serializers
 from replication.models import RemoteSite, Replication
 from replication.services import remote_sites, replications
 
 
-class RemoteSiteViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[RemoteSite]):
+class RemoteSiteViewSet(Resource, viewsets.ReadOnlyModelViewSet[RemoteSite]):
     """Remote sites: CRUD, pairing, test."""
 
     shown_once = frozenset({"pairing_code"})
     queryset = RemoteSite.objects.all()
     serializer_class = serializers.RemoteSiteSerializer
     lookup_field = "uuid"
+    observed = frozenset({"status", "latency_seconds", "last_seen_at", "peer_info"})
 
     @extend_schema(request=serializers.RemoteSiteOrderSerializer, responses={201: serializers.RemoteSiteSerializer})
     def create(self, request: Request) -> Response:
@@ -69,7 +70,7 @@ class RemoteSiteViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[RemoteSite]):
 
 
 class ReplicationViewSet(
-    OrdersOnce, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Replication]
+    Resource, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Replication]
 ):
     """Replications of both directions; filters: `state`, `direction`, `domain` (uuid), `snapshot` (uuid)."""
 

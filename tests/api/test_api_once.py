@@ -115,11 +115,11 @@ def test_it_refuses_a_key_that_is_too_long(client: Client, key: str) -> None:
     assert post(client, "protection-domains/", {"name": "pd"}, key=key).status_code == 422
 
 
-def _views(patterns: list[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def views(patterns: list[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for pattern in patterns:
         address = prefix + str(pattern.pattern)
         if isinstance(pattern, URLResolver):
-            yield from _views(pattern.url_patterns, address)
+            yield from views(pattern.url_patterns, address)
         elif isinstance(pattern, URLPattern):
             yield address, pattern.callback
 
@@ -127,7 +127,7 @@ def _views(patterns: list[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 def test_every_post_of_the_api_has_it() -> None:
     posts = [
         (address, view)
-        for address, view in _views(get_resolver().url_patterns)
+        for address, view in views(get_resolver().url_patterns)
         if address.startswith("api/v1/") and "post" in getattr(view, "actions", {})
     ]
     assert len(posts) > 30

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from prism.core.api.base import actor_of
-from prism.core.api.once import OrdersOnce
+from prism.core.api.resource import Resource
 from prism.core.services import integrity
 
 
@@ -46,7 +46,7 @@ class SiteIntegritySerializer(IntegritySerializer):
     log_damage = LogDamageSerializer(allow_null=True)
 
 
-class IntegrityViewSet(OrdersOnce, viewsets.ViewSet):
+class IntegrityViewSet(Resource, viewsets.ViewSet):
     """What the scrub knows, and "Scrub now"."""
 
     @extend_schema(responses=SiteIntegritySerializer)

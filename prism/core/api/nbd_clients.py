@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from prism.core.api.base import actor_of, checked
-from prism.core.api.once import OrdersOnce
+from prism.core.api.resource import Resource
 from prism.core.choices import NbdClientState
 from prism.core.services import nbd_clients
 
@@ -41,7 +41,7 @@ class MadeNbdClientSerializer(NbdClientSerializer):
     files = serializers.DictField(child=serializers.CharField())
 
 
-class NbdClientViewSet(OrdersOnce, viewsets.ViewSet):
+class NbdClientViewSet(Resource, viewsets.ViewSet):
     """Who may open this site's disks over TLS, where NBD needs it."""
 
     shown_once = frozenset({"create"})

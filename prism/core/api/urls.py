@@ -21,7 +21,7 @@ router.register("sessions", SessionViewSet, basename="session")
 router.register("nbd-clients", NbdClientViewSet, basename="nbd-client")
 
 urlpatterns = [
-    path("site/", views.site, name="site"),
+    path("site/", views.SiteViewSet.as_view({"get": "retrieve"}), name="site"),
     path("integrity/", IntegrityViewSet.as_view({"get": "retrieve"}), name="integrity"),
     path("integrity/scrub/", IntegrityViewSet.as_view({"post": "scrub"}), name="integrity-scrub"),
     *router.urls,

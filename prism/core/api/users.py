@@ -17,7 +17,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from prism.core.api.base import actor_of, checked
-from prism.core.api.once import OrdersOnce
+from prism.core.api.resource import Resource
 from prism.core.exceptions import Conflict
 from prism.core.models import SignInSession
 from prism.core.services import limits, roles, second_factor, sessions, signins, tokens, users
@@ -82,7 +82,7 @@ class CountSerializer(serializers.Serializer[Any]):
     ended = serializers.IntegerField(help_text="How many there were.")
 
 
-class UserViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[User]):
+class UserViewSet(Resource, viewsets.ReadOnlyModelViewSet[User]):
     """For administrators. Filters: `username`, `is_active`. Nobody changes the own account here, and the last
     administrator stays one.
     """
@@ -90,6 +90,7 @@ class UserViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[User]):
     permission_classes = [Administer]
     shown_once = frozenset({"create", "reset_password"})
     serializer_class = UserSerializer
+    observed = frozenset({"last_login", "locked_until"})
     filters = {"username": "username", "is_active": "is_active"}
     lookup_value_regex = r"[0-9]{1,9}"
 
@@ -160,7 +161,7 @@ class UserViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[User]):
         return Response(OneTimePasswordSerializer(body, context=self.get_serializer_context()).data, status=code)
 
 
-class SessionViewSet(OrdersOnce, mixins.ListModelMixin, viewsets.GenericViewSet[SignInSession]):
+class SessionViewSet(Resource, mixins.ListModelMixin, viewsets.GenericViewSet[SignInSession]):
     """Where the caller is signed in to the console."""
 
     permission_classes = [IsAuthenticated]

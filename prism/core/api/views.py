@@ -6,20 +6,20 @@ from __future__ import annotations
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, status, viewsets
-from rest_framework.decorators import action, api_view
+from rest_framework.decorators import action
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from prism.core.api import serializers
 from prism.core.api.base import actor_of, checked
-from prism.core.api.once import OrdersOnce
+from prism.core.api.resource import Resource
 from prism.core.models import Alert, ApiToken, AuditRow, Event, Measurement, Task
 from prism.core.services import alerts, tokens
 from prism.core.services.sites import this_site
 
 
-class TaskViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[Task]):
+class TaskViewSet(Resource, viewsets.ReadOnlyModelViewSet[Task]):
     """Long work. Filters: `state`, `kind`, `object_id`."""
 
     queryset = Task.objects.all()
@@ -27,7 +27,7 @@ class TaskViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[Task]):
     filters = {"state": "state", "kind": "kind", "object_id": "object_id"}
 
 
-class EventViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[Event]):
+class EventViewSet(Resource, viewsets.ReadOnlyModelViewSet[Event]):
     """What happened. Filters: `kind`, `object_id`, `severity`."""
 
     queryset = Event.objects.all()
@@ -35,7 +35,7 @@ class EventViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[Event]):
     filters = {"kind": "kind", "object_id": "object_id", "severity": "severity"}
 
 
-class MeasurementViewSet(OrdersOnce, mixins.ListModelMixin, viewsets.GenericViewSet[Measurement]):
+class MeasurementViewSet(Resource, mixins.ListModelMixin, viewsets.GenericViewSet[Measurement]):
     """Numbers over time, newest first, one row a step; what was not measured has none. A month is kept.
 
     `series` is `capacity.used` or `capacity.free` (bytes, every 5 min, subject empty), `sent` (bytes on the wire in a
@@ -48,7 +48,7 @@ class MeasurementViewSet(OrdersOnce, mixins.ListModelMixin, viewsets.GenericView
     filters = {"series": "series", "subject": "subject", "since": "at__gte"}
 
 
-class AuditViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[AuditRow]):
+class AuditViewSet(Resource, viewsets.ReadOnlyModelViewSet[AuditRow]):
     """Who ordered what. Filters: `verb`, `actor`, `outcome`."""
 
     queryset = AuditRow.objects.all()
@@ -56,7 +56,7 @@ class AuditViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[AuditRow]):
     filters = {"verb": "verb", "actor": "actor", "outcome": "outcome"}
 
 
-class AlertViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[Alert]):
+class AlertViewSet(Resource, viewsets.ReadOnlyModelViewSet[Alert]):
     """What needs somebody. Filters: `kind`, `severity`, `object_id`, `unresolved`."""
 
     queryset = Alert.objects.all()
@@ -79,7 +79,7 @@ class AlertViewSet(OrdersOnce, viewsets.ReadOnlyModelViewSet[Alert]):
         return Response(self.get_serializer(alerts.resolve_alert(self.get_object(), actor=actor_of(request))).data)
 
 
-class TokenViewSet(OrdersOnce, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[ApiToken]):
+class TokenViewSet(Resource, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[ApiToken]):
     """The caller's own tokens."""
 
     shown_once = frozenset({"create"})
@@ -105,8 +105,9 @@ class TokenViewSet(OrdersOnce, mixins.ListModelMixin, mixins.RetrieveModelMixin,
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-@extend_schema(responses=serializers.SiteSerializer)
-@api_view(["GET"])
-def site(request: Request) -> Response:
+class SiteViewSet(Resource, viewsets.ViewSet):
     """Who this site is."""
-    return Response(serializers.SiteSerializer(this_site()).data)
+
+    @extend_schema(responses=serializers.SiteSerializer)
+    def retrieve(self, request: Request) -> Response:
+        return Response(serializers.SiteSerializer(this_site()).data)
