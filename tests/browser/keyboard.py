@@ -80,7 +80,7 @@ class Keyboard:
             for _ in range(buttons.count()):
                 if target.is_checked():
                     break
-                self.page.keyboard.press("ArrowDown")
+                self.page.keyboard.press("ArrowDown")  # behind the last comes the first
         expect(target).to_be_checked()
 
     def pick(self, target: Locator, label: str) -> None:
