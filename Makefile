@@ -19,7 +19,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-.PHONY: help up down status doctor support-bundle reset password venv venv-dev test lint bench sim crash crash-mutants storm stun fuzz corrupt conformance demo-data pictures fresh lock clean
+.PHONY: help up down status doctor support-bundle reset password venv venv-dev test lint bench sim crash crash-mutants storm stun fuzz corrupt conformance demo-data browser pictures fresh lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -111,6 +111,10 @@ sim: venv-dev ## two simulated sites under power cuts, bad disks and bad links: 
 
 demo-data: venv-dev ## a site with 100,000 snapshots and a million audit rows: how fast its pages are (KEEP=1 leaves it running)
 	@exec $(BIN)/python -m bench.pages $(if $(KEEP),--keep)
+
+browser: venv-dev ## the console's journeys in Debian's Chromium, by mouse, by keyboard and without JavaScript, on real sites
+	@.ci/system-packages
+	@exec $(BIN)/python -m pytest tests/browser $(PYTEST_ARGS)
 
 pictures: venv-dev ## take a picture of every page and dialog, light and dark, wide and narrow (OUT=folder)
 	@exec $(BIN)/python -m tests.browser.pictures $(if $(OUT),--out "$(OUT)") $(if $(DOCS),--docs "$(DOCS)")
