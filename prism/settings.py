@@ -217,6 +217,8 @@ SPECTACULAR_SETTINGS = {
         "drf_spectacular.hooks.postprocess_schema_enums",
         "prism.core.api.once.in_schema",
         "prism.core.api.conditional.in_schema",
+        "prism.core.api.problems.in_schema",
+        "prism.core.api.examples.in_schema",
     ],
     "SERVE_PERMISSIONS": ["prism.webkit.permissions.ReadOrOperate"],
     "ENUM_NAME_OVERRIDES": {

@@ -13,6 +13,7 @@ from django.test import Client
 
 from dataprotection.models import ProtectionDomain, StorageContainer
 from prism.core.actor import Actor
+from prism.core.api.examples import EXAMPLES
 from prism.core.models import AuditRow, Site, Task
 from prism.core.services import tasks, tokens
 
@@ -155,3 +156,35 @@ def test_the_description_names_the_filters_of_each_list(client: Client) -> None:
     asked = {row["name"] for row in paths["/api/v1/snapshots/"]["get"]["parameters"]}
     assert {"domain", "state", "kind", "id", "page"} <= asked
     assert "domain" not in {row["name"] for row in paths["/api/v1/containers/"]["get"]["parameters"]}
+
+
+def test_the_description_shows_every_refusal(client: Client) -> None:
+    """Each operation names the statuses it refuses with, each with the one shape and an example of it."""
+    found = client.get("/api/v1/schema/", headers={"accept": "application/vnd.oai.openapi+json"}).json()
+    for path, operations in found["paths"].items():
+        for method, operation in operations.items():
+            wanted = {"401", "403", "404", "422"} | ({"409"} if method != "get" else set())
+            wanted |= {"400", "415"} if "requestBody" in operation else set()
+            assert wanted <= set(operation["responses"]), f"{method} {path}"
+    answers = found["components"]["responses"]
+    assert len(answers) > 10
+    for name, answer in answers.items():
+        error = answer["content"]["application/json"]["example"]["error"]
+        assert {"code", "message", "next_step", "fields", "request_id"} <= set(error), name
+        assert error["message"], name
+
+
+def test_the_description_shows_each_body_by_an_example_of_its_shape(client: Client) -> None:
+    found = client.get("/api/v1/schema/", headers={"accept": "application/vnd.oai.openapi+json"}).json()
+    shown = set()
+    for path, operations in found["paths"].items():
+        for method, operation in operations.items():
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+            if body is None:
+                continue
+            name = body["schema"]["$ref"].rpartition("/")[2]
+            shape = found["components"]["schemas"][name]
+            assert set(body["example"]) <= set(shape["properties"]), f"{method} {path}"
+            assert set(shape.get("required", [])) <= set(body["example"]), f"{method} {path}"
+            shown.add(name)
+    assert shown == set(EXAMPLES)
