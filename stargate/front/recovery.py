@@ -20,7 +20,7 @@ from stargate.oplog.format import CONTROL, WRITE, ZERO, LogBatch, LogMark, damag
 from stargate.oplog.log import OpLog
 from stargate.oplog.reader import LogReader
 from stargate.oplog.skim import Run, by_disk
-from stargate.oplog.slots import load_superblock
+from stargate.oplog.superblock import load_superblock
 from stargate.units import BLOCK_BYTES
 
 log = logging.getLogger(__name__)

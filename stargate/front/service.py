@@ -39,6 +39,7 @@ from stargate.nbd.authority import Authority, DamagedAuthority
 from stargate.nbd.listen import is_routable, names_of
 from stargate.nbd.server import NbdServer
 from stargate.nbd.tls import TlsPolicy
+from stargate.oplog.superblock import superblock_exists
 from stargate.space import Gauge
 from stargate.units import GiB, MiB
 
@@ -116,7 +117,7 @@ class FrontProcess:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
                 if sock.connect_ex(path) == 0:
                     return
-            if time.monotonic() > deadline and self._disk.exists("oplog/superblock"):
+            if time.monotonic() > deadline and superblock_exists(self._disk, "oplog"):
                 log.warning("no store process: serving from log, hot tier and extents without drain")
                 return
             time.sleep(STORE_POLL_SECONDS)

@@ -17,7 +17,8 @@ from stargate.oplog.log import OpLog
 from stargate.oplog.reader import Cursor, blocks_hold
 from stargate.oplog.recovery import Recovered, recover
 from stargate.oplog.skim import Skimmer
-from stargate.oplog.slots import Slot, load_superblock, open_slots
+from stargate.oplog.slots import Slot, open_slots
+from stargate.oplog.superblock import load_superblock
 from stargate.units import GiB, MiB
 
 LOG_MADE = "oplog.made"

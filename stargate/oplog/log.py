@@ -43,17 +43,8 @@ from stargate.oplog.note import DurableNote
 from stargate.oplog.reader import Cursor
 from stargate.oplog.recovery import Recovered, recover, settle
 from stargate.oplog.skim import Run
-from stargate.oplog.slots import (
-    Slot,
-    SlotPool,
-    has_superblock,
-    load_superblock,
-    make_empty,
-    open_slots,
-    store_superblock,
-    superblock_path,
-    write_whole,
-)
+from stargate.oplog.slots import Slot, SlotPool, open_slots, write_whole
+from stargate.oplog.superblock import has_superblock, load_superblock, make_empty, raise_superblock
 from stargate.units import GiB, MiB
 
 __all__ = ["Append", "Appended", "OpLog", "SegmentFull"]
@@ -130,14 +121,14 @@ class OpLog:
         lock = disk.lock(f"{path}/lock")
         slots: list[Slot] = []
         try:
-            info, copy = load_superblock(disk, path)
+            info, _ = load_superblock(disk, path)
             slots = open_slots(disk, path, info)
             found = recover(info, slots, covered, max(known_durable, DurableNote(disk, path, info.log_id).read()))
             info = info._replace(incarnation=found.incarnation + 1)
             try:
                 settle(info, found)
                 disk.sync_dir(path)  # an earlier process may have ended before a slot's name was durable
-                store_superblock(disk, path, info, 1 - copy)
+                raise_superblock(disk, path, info)
             except OSError as exc:
                 raise LogFrozen("the log cannot be made durable at start; check the disk", str(exc)) from exc
             return cls(disk, path, lock, info, slots, found, covered)
@@ -150,7 +141,7 @@ class OpLog:
     @staticmethod
     def exists(disk: Disk, path: str) -> bool:
         """False also for a log whose creation a crash cut off."""
-        return disk.exists(superblock_path(path)) and has_superblock(disk, path)
+        return has_superblock(disk, path)
 
     def close(self) -> None:
         """Close the files; says nothing about durability. The object is of no use afterwards."""

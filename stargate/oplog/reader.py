@@ -28,7 +28,8 @@ from stargate.oplog.format import (
     parse_footer,
     parse_table,
 )
-from stargate.oplog.slots import Slot, load_superblock, read_header, slot_numbers, slot_path
+from stargate.oplog.slots import Slot, read_header, slot_numbers, slot_path
+from stargate.oplog.superblock import load_superblock
 from stargate.units import BLOCK_BYTES
 
 _HEAD_BYTES = 4096

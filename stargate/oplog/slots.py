@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Slots: the files that segments live in, and the superblock that says which log they belong to."""
+"""Slots: the files that segments live in."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from errno import EIO
 from itertools import count
 from threading import Lock
 
-from stargate.errors import AlreadyExists, NoSpace, NotFound, Unavailable
+from stargate.errors import NoSpace, Unavailable
 from stargate.fs.disk import NO_SPACE, Buffer, Disk, File
 from stargate.oplog.format import (
     BATCH_MAGIC,
     SEGMENT_HEADER_BYTES,
-    SUPERBLOCK_SLOT_BYTES,
     SegmentHeader,
     Superblock,
     damaged,
     first_mark,
     pack_segment,
     parse_segment,
-    parse_superblock,
 )
 from stargate.units import KiB
 
@@ -42,40 +40,8 @@ class Slot:
     header: SegmentHeader | None
 
 
-def superblock_path(path: str) -> str:
-    return f"{path}/superblock"
-
-
 def slot_path(path: str, number: int) -> str:
     return f"{path}/slot-{number:04d}"
-
-
-def load_superblock(disk: Disk, path: str) -> tuple[Superblock, int]:
-    """The newest good copy and which of the two it is.
-
-    Raises NotFound without a log, LogDamaged when no copy is good.
-    """
-    if not disk.exists(superblock_path(path)):
-        raise NotFound(f"there is no log in {path}")
-    file = disk.open(superblock_path(path), read_only=True)
-    try:
-        copies = [parse_superblock(file.pread(SUPERBLOCK_SLOT_BYTES, at * SUPERBLOCK_SLOT_BYTES)) for at in (0, 1)]
-    finally:
-        file.close()
-    good = [(copy, at) for at, copy in enumerate(copies) if copy is not None]
-    if not good:
-        raise damaged(0, "both copies of the superblock are unreadable")
-    return max(good, key=lambda pair: pair[0].incarnation)
-
-
-def store_superblock(disk: Disk, path: str, info: Superblock, copy: int) -> None:
-    """Write one copy and make it durable; the other stays as it is."""
-    file = disk.open(superblock_path(path))
-    try:
-        write_whole(file, info.pack(), copy * SUPERBLOCK_SLOT_BYTES)
-        file.fdatasync()
-    finally:
-        file.close()
 
 
 def slot_numbers(disk: Disk, path: str) -> list[int]:
@@ -89,15 +55,6 @@ def open_slots(disk: Disk, path: str, info: Superblock, *, read_only: bool = Fal
         file = disk.open(slot_path(path, number), read_only=read_only)
         slots.append(Slot(number, file, read_header(info, file)))
     return slots
-
-
-def has_superblock(disk: Disk, path: str) -> bool:
-    """False for an empty or half-written first superblock: the log was never handed out."""
-    file = disk.open(superblock_path(path), read_only=True)
-    try:
-        return any(file.pread(2 * SUPERBLOCK_SLOT_BYTES, 0))
-    finally:
-        file.close()
 
 
 def refuse_orphans(disk: Disk, path: str) -> None:
@@ -212,11 +169,8 @@ class SlotPool:
             slot.file.close()
 
 
-def make_empty(disk: Disk, path: str, info: Superblock) -> None:
-    """The files of an empty log, the superblock last. Raises AlreadyExists."""
-    if disk.exists(superblock_path(path)) and has_superblock(disk, path):
-        raise AlreadyExists(f"there is a log in {path}")
-    refuse_orphans(disk, path)
+def make_first(disk: Disk, path: str, info: Superblock) -> None:
+    """The one slot of an empty log, with the header of its first segment; durable under its name."""
     slot = disk.open(slot_path(path, 0), create=True)
     try:
         slot.truncate(0)
@@ -226,6 +180,3 @@ def make_empty(disk: Disk, path: str, info: Superblock) -> None:
     finally:
         slot.close()
     disk.sync_dir(path)
-    disk.open(superblock_path(path), create=True).close()
-    disk.sync_dir(path)
-    store_superblock(disk, path, info, 0)

@@ -17,8 +17,9 @@ from stargate.extents.store import ExtentStore
 from stargate.fs.disk import Disk
 from stargate.hot.format import HotTable
 from stargate.hot.regions import HotReader
-from stargate.oplog.format import CONTROL, SUPERBLOCK_SLOT_BYTES, WRITE, LogMark, parse_superblock
+from stargate.oplog.format import CONTROL, WRITE, LogMark
 from stargate.oplog.reader import LogReader
+from stargate.oplog.superblock import bad_copies, superblock_copies
 from stargate.scrub.places import absent
 from stargate.units import BLOCK_BYTES
 
@@ -99,20 +100,11 @@ def log(reader: LogReader, start: LogMark, end: int, pause: Pause) -> Found:
 
 
 def superblock(disk: Disk) -> Found:
-    """One whole copy is enough, and the next start of the front writes the other; until then a second damage is one
-    too many.
+    """One whole copy is enough, and the next start of the front writes the others; until then further damage may be
+    one too many.
     """
-    file = disk.open("oplog/superblock", read_only=True)
-    try:
-        copies = [file.pread(SUPERBLOCK_SLOT_BYTES, at) for at in (0, SUPERBLOCK_SLOT_BYTES)]
-    finally:
-        file.close()
-    found = [parse_superblock(copy) for copy in copies]
-    # The first start of a front writes the second copy.
-    started = any(copy is None or copy.incarnation for copy in found[:1]) or found[1] is not None
-    bad = [n for n, copy in enumerate(found) if copy is None and (started or n == 0)]
-    what = "A copy of the log's superblock is damaged; a restart of the front mends it."
-    return {f"superblock:{n}": what for n in bad}
+    what = "A copy of the log's superblock is missing or damaged; a restart of the front writes it anew."
+    return {f"superblock:{at}": what for at in bad_copies(superblock_copies(disk, "oplog"))}
 
 
 def _record(reader: LogReader, position: int, length: int, crcs: Sequence[int]) -> Found:

@@ -6,7 +6,7 @@ What needs another site's bytes is not done here: the running store heals it. Wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import NamedTuple
@@ -23,11 +23,19 @@ from stargate.fs.disk import Disk
 from stargate.hot.regions import HotReader
 from stargate.hot.tables import damaged_copy, read_batch_table, restore_head
 from stargate.oplog.damage import LOG_MADE
-from stargate.oplog.format import SUPERBLOCK_SLOT_BYTES, LogMark, first_mark
+from stargate.oplog.format import SUPERBLOCK_SLOT_BYTES, LogMark, Superblock, first_mark
 from stargate.oplog.note import DurableNote
 from stargate.oplog.reader import LogReader
 from stargate.oplog.recovery import recover
-from stargate.oplog.slots import load_superblock, open_slots, store_superblock
+from stargate.oplog.slots import open_slots
+from stargate.oplog.superblock import (
+    bad_copies,
+    copy_place,
+    load_superblock,
+    store_copy,
+    superblock_copies,
+    superblock_exists,
+)
 from stargate.scrub import checks
 from stargate.scrub.places import named
 
@@ -66,14 +74,16 @@ def _no_pause(read_bytes: int) -> None:
 
 
 def _log(disk: Disk, state: State) -> Iterator[Problem]:
-    if not disk.exists("oplog/superblock"):
+    if not superblock_exists(disk, "oplog"):
         if state.log_id or disk.exists(LOG_MADE):
             yield Problem("log", "The log is gone; it was under oplog/. Bring the folder back.")
         return
     try:
-        info, good = load_superblock(disk, "oplog")
-        for text in checks.superblock(disk).values():
-            yield Problem("log", text, lambda: _mend_superblock(disk, good))
+        info, _ = load_superblock(disk, "oplog")
+        bad = bad_copies(superblock_copies(disk, "oplog"))
+        if bad:
+            (text, *_) = checks.superblock(disk).values()
+            yield Problem("log", text, lambda: _mend_superblock(disk, info, bad))
         covered = LogMark(*state.covered) if state.covered.position else first_mark(info.log_id)
         slots = open_slots(disk, "oplog", info, read_only=True)
         try:
@@ -92,11 +102,15 @@ def _log(disk: Disk, state: State) -> Iterator[Problem]:
         reader.close()
 
 
-def _mend_superblock(disk: Disk, good: int) -> str:
-    info, _ = load_superblock(disk, "oplog")
-    kept = _keep(disk, "oplog/superblock", 0, 2 * SUPERBLOCK_SLOT_BYTES)
-    store_superblock(disk, "oplog", info, 1 - good)
-    return f"The copy was written anew from the other one; what it held is in {kept}."
+def _mend_superblock(disk: Disk, info: Superblock, bad: Sequence[int]) -> str:
+    kept = []
+    for at in bad:
+        name, offset = copy_place("oplog", at)
+        if disk.exists(name):
+            kept.append(_keep(disk, name, offset, SUPERBLOCK_SLOT_BYTES))
+        store_copy(disk, "oplog", info, at)
+    what = f"; what it held is in {', '.join(kept)}." if kept else "."
+    return f"What was bad was written anew from a whole copy{what}"
 
 
 # -- hot tier ---------------------------------------------------------------------------------------------------------

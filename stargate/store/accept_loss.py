@@ -24,7 +24,7 @@ from stargate.oplog.damage import DamagedLog, damage_of
 from stargate.oplog.format import CONTROL, LogMark, first_mark
 from stargate.oplog.log import OpLog
 from stargate.oplog.skim import Run
-from stargate.oplog.slots import load_superblock
+from stargate.oplog.superblock import load_superblock
 from stargate.store.hub import CatalogHub
 from stargate.store.worker import Worker
 
@@ -205,8 +205,8 @@ def _is_committed(disk: Disk, state: State) -> bool:
 
 
 def _take_place(disk: Disk, log_id: str) -> None:
-    """The superblock moves last: as long as it stands in `NEXT_LOG` the front refuses to start and this can be done
-    again. Once the new slot is in place, all of the old log is away.
+    """The superblock's first file moves last, after its second: as long as it stands in `NEXT_LOG` the front refuses to
+    start and this can be done again. Once the new slot is in place, all of the old log is away.
     """
     aside = f"oplog-damaged-{log_id[:8]}"
     disk.mkdir(aside)
@@ -218,6 +218,8 @@ def _take_place(disk: Disk, log_id: str) -> None:
         disk.sync_dir(aside)
         disk.sync_dir("oplog")
         _move(disk, slot)
+    if disk.exists(f"{NEXT_LOG}/superblock-2"):  # moved already, or of an older engine
+        _move(disk, f"{NEXT_LOG}/superblock-2")
     _move(disk, f"{NEXT_LOG}/superblock")
 
 

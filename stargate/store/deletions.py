@@ -13,6 +13,7 @@ from collections.abc import Callable
 from stargate.fs.disk import Disk
 from stargate.oplog.format import CONTROL, LogMark, first_mark
 from stargate.oplog.reader import LogReader
+from stargate.oplog.superblock import superblock_exists
 from stargate.store.hub import CatalogHub
 
 
@@ -30,7 +31,7 @@ class PendingDeletions:
         """
         with self._hub.lock:
             covered = self._hub.state.covered
-        found = self._disk.exists("oplog/superblock") and self._in_log(snapshot, covered)
+        found = superblock_exists(self._disk, "oplog") and self._in_log(snapshot, covered)
         with self._hub.lock:
             return found or snapshot not in self._hub.state.snapshots or self._hub.state.covered != covered
 

@@ -22,6 +22,7 @@ from stargate.hot.format import REGION_BYTES
 from stargate.hot.regions import HotReader, HotWriter, read_batch_table
 from stargate.oplog.format import LogMark, first_mark
 from stargate.oplog.reader import LogReader
+from stargate.oplog.superblock import superblock_exists
 from stargate.store.drain import Drainer, collect
 from stargate.store.fold import Folder, content_of
 from stargate.store.hub import CatalogHub
@@ -147,7 +148,7 @@ class Worker:
 
     def durable_log(self) -> tuple[LogReader, LogMark, int] | None:
         """A reader of its own, the covered mark and the durable position; None while there is no log."""
-        if not self._disk.exists("oplog/superblock") or not self._durable:
+        if not superblock_exists(self._disk, "oplog") or not self._durable:
             return None
         reader, covered = LogReader(self._disk, "oplog"), self._hub.state.covered
         return reader, covered if covered.position else first_mark(reader.info.log_id), self._durable
@@ -244,7 +245,7 @@ class Worker:
 
     def _drain_turn(self) -> bool:
         self._hub.check_owner()
-        if self._reader is None and not self._disk.exists("oplog/superblock"):
+        if self._reader is None and not superblock_exists(self._disk, "oplog"):
             return False
         self._open_log()
         covered = self._covered()

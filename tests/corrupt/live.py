@@ -22,6 +22,7 @@ from stargate.hot.regions import read_batch_table
 from stargate.oplog.format import CONTROL, SEGMENT, SUPERBLOCK, SUPERBLOCK_SLOT_BYTES, WRITE
 from stargate.oplog.format import first_mark as log_start
 from stargate.oplog.reader import LogReader
+from stargate.oplog.superblock import SUPERBLOCK_FILES
 from stargate.store.grants import shared_roots
 from stargate.units import BLOCK_BYTES
 from tests.scrub.world import Member
@@ -124,10 +125,11 @@ def _log(member: Member, needed: set[int]) -> Iterator[Live]:
         yield from (Live(path, low - index * size, high - index * size, "log") for low, high in parts)
         segments.add(index)
     yield from _segments(reader, sorted(segments))
-    copies = member.site.disk.snapshot()["oplog/superblock"]
-    for at in (0, SUPERBLOCK_SLOT_BYTES):
-        if any(copies[at : at + SUPERBLOCK.size]):
-            yield Live("oplog/superblock", at, at + SUPERBLOCK.size, "superblock")
+    for path in (f"oplog/{name}" for name in SUPERBLOCK_FILES):
+        copies = member.site.disk.snapshot()[path]
+        for at in (0, SUPERBLOCK_SLOT_BYTES):
+            if any(copies[at : at + SUPERBLOCK.size]):
+                yield Live(path, at, at + SUPERBLOCK.size, "superblock")
 
 
 def _segments(reader: LogReader, indexes: list[int]) -> Iterable[Live]:

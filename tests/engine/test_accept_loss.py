@@ -139,12 +139,12 @@ def test_a_log_that_lost_its_beginning_before_the_first_drain_is_read_only_until
     write(site, name, 0, word(b"lost"))
     write(site, name, 0, word(b"late"))  # says that what stands before it was durable
     site.kill_front()
-    path = "oplog/superblock" if lost == "superblock" else "oplog/slot-0000"
-    node = site.disk._node(path)
+    paths = ["oplog/superblock", "oplog/superblock-2"] if lost == "superblock" else ["oplog/slot-0000"]
+    nodes = [site.disk._node(path) for path in paths]
     start = SEGMENT_HEADER_BYTES if lost == "first batch" else 0
     for gone in [p for p in site.disk.snapshot() if p.startswith("oplog/") and lost == "folder"]:
         site.disk.unlink(gone)
-    for data in (node.data, node.durable):
+    for data in (data for node in nodes for data in (node.data, node.durable)):
         data[start : start + 3] = bytes(3)
         if lost == "superblock":
             data[SUPERBLOCK_SLOT_BYTES : SUPERBLOCK_SLOT_BYTES + 3] = bytes(3)

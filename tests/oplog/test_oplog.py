@@ -255,6 +255,9 @@ def test_it_refuses_to_create_over_a_log_or_over_its_remains() -> None:
     with pytest.raises(AlreadyExists):
         make_log(disk)
     disk.unlink("oplog/superblock")
+    with pytest.raises(AlreadyExists):  # the second file says so
+        make_log(disk)
+    disk.unlink("oplog/superblock-2")
     with pytest.raises(LogDamaged):
         make_log(disk)
 

@@ -12,7 +12,7 @@ import pytest
 from stargate.catalog.state import State
 from stargate.fs.disk import Disk
 from stargate.oplog.format import BATCH_MAGIC
-from stargate.oplog.slots import superblock_path
+from stargate.oplog.superblock import SUPERBLOCK_FILES
 from stargate.units import BLOCK_BYTES
 from tests.engine import harness
 from tests.engine.model import Found, Image, Model, merged
@@ -38,7 +38,8 @@ def _spoil(site: SimSite, path: str, start: int, stop: int) -> None:
 
 
 def _lose_superblock(site: SimSite) -> None:
-    _spoil(site, superblock_path("oplog"), 0, 1 << 20)
+    for name in SUPERBLOCK_FILES:
+        _spoil(site, f"oplog/{name}", 0, 1 << 20)
 
 
 def _lose_last_batch(site: SimSite) -> None:

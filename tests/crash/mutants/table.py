@@ -34,7 +34,7 @@ FSYNCS = (
     ("segment roll", "segment n is durable before n+1 is used", "fdatasync", "oplog.log:OpLog._seal"),
     ("new slot's name", "a slot's name is durable before it is used", "sync_dir", "oplog.slots:SlotPool._make"),
     ("log creation", "the log's names are durable before it is used", "sync_dir", "oplog.log:OpLog.create"),
-    ("superblock", "the incarnation is raised durably first", "fdatasync", "oplog.slots:store_superblock"),
+    ("superblock", "the incarnation is raised durably first", "fdatasync", "oplog.superblock:store_copy"),
     ("catalog commit", "a frame is durable before it counts", "fdatasync", "catalog.log:CatalogLog.append"),
     ("checkpoint bytes", "a checkpoint is durable before its rename", "fdatasync", "catalog.log:CatalogLog.checkpoint"),
     ("checkpoint name", "its name is durable before the old goes", "sync_dir", "catalog.log:CatalogLog.checkpoint"),
