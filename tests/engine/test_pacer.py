@@ -96,3 +96,15 @@ def test_it_does_not_take_a_drain_that_waits_for_guests_for_a_slow_one(pacer: Pa
     time.at += 60.0
     pacer.released(64 * MiB)
     assert pacer.drain_bytes_per_second == 64 * MiB
+
+
+def test_it_holds_writers_of_a_log_that_was_full_at_the_start_before_any_of_them_wrote(pacer: Pacer, log: Log) -> None:
+    """A front that starts with a full log has written nothing itself: it must not read writes only to refuse them."""
+    log.fill(PACE_STOP)
+    assert pacer.delay() == HOLD
+    log.fill(PACE_STOP - 0.01)
+    assert pacer.delay() == 0.0
+    log.fill(1.0)
+    assert pacer.delay() == HOLD
+    pacer.refuses = lambda: True
+    assert pacer.delay() == 0.0, "a full storage refuses: nobody waits for a drain that cannot come"
