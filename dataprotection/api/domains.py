@@ -28,6 +28,8 @@ class DomainViewSet(Resource, viewsets.ReadOnlyModelViewSet[ProtectionDomain]):
     queryset = ProtectionDomain.objects.select_related("whole_container").prefetch_related("entities__group", "groups")
     serializer_class = shapes.DomainSerializer
     filters = {"name": "name", "mode": "mode", "phase": "phase"}
+    search = ("name",)
+    sorts = {"name": "name"}
 
     def _answer(self, domain: ProtectionDomain, code: int = status.HTTP_200_OK) -> Response:
         fresh = self.get_queryset().get(pk=domain.pk)

@@ -56,6 +56,8 @@ def body_length(request: Request) -> int:
 class ContainerViewSet(Resource, viewsets.ReadOnlyModelViewSet[StorageContainer]):
     queryset = StorageContainer.objects.all()
     serializer_class = shapes.ContainerSerializer
+    search = ("name",)
+    sorts = {"name": "name"}
 
     @extend_schema(request=shapes.NewContainerSerializer, responses={201: shapes.ContainerSerializer})
     def create(self, request: Request) -> Response:
@@ -84,6 +86,14 @@ class VmViewSet(Resource, viewsets.ReadOnlyModelViewSet[VM]):
     serializer_class = shapes.VmSerializer
     observed = shapes.OF_THE_ENGINE
     filters = {"name": "name", "container": "container__name"}
+    search = ("name", "description")
+    sorts = {
+        "name": "name",
+        "vcpus": "vcpus",
+        "memory": "memory_bytes",
+        "power": "power_state",
+        "domain": "protection__domain__name",
+    }
 
     @extend_schema(request=shapes.NewVmSerializer, responses={201: shapes.VmSerializer})
     def create(self, request: Request) -> Response:
@@ -129,6 +139,8 @@ class VolumeGroupViewSet(Resource, viewsets.ReadOnlyModelViewSet[VolumeGroup]):
     serializer_class = shapes.VolumeGroupSerializer
     observed = shapes.OF_THE_ENGINE
     filters = {"name": "name", "container": "container__name"}
+    search = ("name", "description")
+    sorts = {"name": "name", "domain": "protection__domain__name"}
 
     @extend_schema(request=shapes.NewVolumeGroupSerializer, responses={201: shapes.VolumeGroupSerializer})
     def create(self, request: Request) -> Response:
@@ -177,6 +189,13 @@ class FileViewSet(Resource, viewsets.ReadOnlyModelViewSet[StoredFile]):
     serializer_class = shapes.FileSerializer
     observed = shapes.OF_THE_ENGINE
     filters = {"path": "path", "container": "container__name"}
+    search = ("path",)
+    sorts = {
+        "path": "path",
+        "created": "created_at",
+        "size": "disk__size_bytes",
+        "domain": "protection__domain__name",
+    }
 
     @extend_schema(request=shapes.NewFileSerializer, responses={201: shapes.FileSerializer})
     def create(self, request: Request) -> Response:

@@ -35,6 +35,8 @@ class SnapshotViewSet(Resource, viewsets.ReadOnlyModelViewSet[Snapshot]):
     queryset = Snapshot.objects.filter(hidden_base=False)
     observed = frozenset({"exclusive_usage_in_bytes"})
     filters = {"domain": "domain", "state": "state", "kind": "kind", "id": "display_id"}
+    search = ("display_id", "kind")
+    sorts = {"id": "local_id", "create": "created_at", "reclaimable": "reclaimable_bytes", "expiry": "expires_at"}
 
     def get_serializer_class(self) -> Any:
         return shapes.SnapshotDetailSerializer if self.action == "retrieve" else shapes.SnapshotSerializer

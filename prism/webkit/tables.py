@@ -118,23 +118,40 @@ def table(
     of the rows with the highest keys only (0 = all); for tables that only grow and have no index for it.
     """
     counted = rows if counted is None else counted
-    query = request.GET.get(prefix + "q", "")[:SEARCH_CHARACTERS_MAX].replace("\x00", "").strip()
+    query = searched_for(request.GET.get(prefix + "q", ""))
     if query and search:
-        wanted = Q()
-        for field in search:
-            wanted |= Q(**{f"{field}__icontains": query})
+        wanted = matching(query, search)
         rows, counted = rows.filter(wanted), counted.filter(wanted)
     sort = request.GET.get(prefix + "sort", "")
     if sort.removeprefix("-") not in sorts:
         sort = default
     if newest and (query or sort != default):
-        rows, counted = _newest(rows, newest), _newest(counted, newest)
-    minus = "-" if sort.startswith("-") else ""
-    rows = rows.order_by(minus + sorts[sort.removeprefix("-")], f"{minus}pk")
+        rows, counted = newest_of(rows, newest), newest_of(counted, newest)
+    rows = in_order(rows, sort, sorts)
     page = BoundedPaginator(rows, page_rows, counted).get_page(request.GET.get(prefix + "page"))
     return Table(page, query, sort, prefix, {key: request.GET[key] for key in request.GET})
 
 
-def _newest(rows: QuerySet[Any], count: int) -> QuerySet[Any]:
+def searched_for(text: str) -> str:
+    """What of `text`, which anybody may have sent, is searched for; "" = nothing."""
+    return text[:SEARCH_CHARACTERS_MAX].replace("\x00", "").strip()
+
+
+def matching(query: str, search: Sequence[str]) -> Q:
+    """Rows with `query` in one of these fields."""
+    wanted = Q()
+    for field in search:
+        wanted |= Q(**{f"{field}__icontains": query})
+    return wanted
+
+
+def in_order(rows: QuerySet[Any], sort: str, sorts: Mapping[str, str]) -> QuerySet[Any]:
+    """`sort` is a word of `sorts`, with a minus in front: downwards. Equal ones keep one order on all pages."""
+    minus = "-" if sort.startswith("-") else ""
+    return rows.order_by(minus + sorts[sort.removeprefix("-")], f"{minus}pk")
+
+
+def newest_of(rows: QuerySet[Any], count: int) -> QuerySet[Any]:
+    """Those among the `count` highest keys of the table."""
     last = rows.model._default_manager.order_by("-pk").values_list("pk", flat=True).first()
     return rows if last is None else rows.filter(pk__gt=last - count)

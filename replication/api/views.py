@@ -23,6 +23,8 @@ class RemoteSiteViewSet(Resource, viewsets.ReadOnlyModelViewSet[RemoteSite]):
     queryset = RemoteSite.objects.all()
     serializer_class = serializers.RemoteSiteSerializer
     lookup_field = "uuid"
+    search = ("name",)
+    sorts = {"name": "name", "capability": "capability", "status": "status", "latency": "latency_seconds"}
     observed = frozenset({"status", "latency_seconds", "last_seen_at", "peer_info"})
 
     @extend_schema(request=serializers.RemoteSiteOrderSerializer, responses={201: serializers.RemoteSiteSerializer})
@@ -79,6 +81,14 @@ class ReplicationViewSet(
     lookup_field = "uuid"
 
     filters = {"state": "state", "direction": "direction", "domain": "domain_uuid", "snapshot": "snapshot_uuid"}
+    search = ("display_id", "site__name")
+    sorts = {
+        "id": "display_id",
+        "site": "site__name",
+        "state": "state",
+        "created": "created_at",
+        "done": "done_bytes",
+    }
 
     @extend_schema(request=None)
     @action(detail=True, methods=["post"])

@@ -20,6 +20,8 @@ from prism.core.api.serializers import TaskSerializer
 from prism.core.choices import ActorSource
 from prism.core.exceptions import InvalidInput
 from prism.core.models import Task
+from prism.webkit import tables
+from prism.webkit.tables import SEARCH_CHARACTERS_MAX
 
 M = TypeVar("M", bound=Model)
 R = TypeVar("R")
@@ -35,20 +37,27 @@ class Pages(PageNumberPagination):
 
 
 class Filters(BaseFilterBackend):
-    """A view's `filters` maps a query parameter to the column it must equal."""
+    """A view's `filters` maps a query parameter to the column it must equal.
+
+    Of lists, `?q=` searches the columns of `search` and `?sort=` takes a word of `sorts`, as in the console's table of
+    the same rows; `newest` bounds both to so many rows of a table that only grows (0 = all of them).
+    """
 
     def filter_queryset(self, request: Request, queryset: QuerySet[M, R], view: APIView) -> QuerySet[M, R]:
         for name, column in _filters(view).items():
             value = request.query_params.get(name)
             if value is not None:
                 queryset = _narrowed(queryset, name, column, value)
-        return queryset
+        return _looked_through(request, queryset, view) if getattr(view, "action", None) == "list" else queryset
 
     def get_schema_operation_parameters(self, view: APIView) -> list[dict[str, Any]]:
         """What the OpenAPI document says of them."""
-        return [
-            {"name": name, "in": "query", "required": False, "schema": {"type": "string"}} for name in _filters(view)
-        ]
+        found: dict[str, dict[str, Any]] = {name: {"type": "string"} for name in _filters(view)}
+        if getattr(view, "search", ()):
+            found["q"] = {"type": "string", "maxLength": SEARCH_CHARACTERS_MAX}
+        if sorts := getattr(view, "sorts", {}):
+            found["sort"] = {"type": "string", "enum": [minus + word for word in sorts for minus in ("", "-")]}
+        return [{"name": name, "in": "query", "required": False, "schema": shape} for name, shape in found.items()]
 
 
 def _filters(view: APIView) -> dict[str, str]:
@@ -56,9 +65,24 @@ def _filters(view: APIView) -> dict[str, str]:
     return found
 
 
+def _looked_through(request: Request, rows: QuerySet[M, R], view: APIView) -> QuerySet[M, R]:
+    search, sorts, newest = getattr(view, "search", ()), getattr(view, "sorts", {}), getattr(view, "newest", 0)
+    query, sort = tables.searched_for(request.query_params.get("q", "")), request.query_params.get("sort", "")
+    if sort and sort.removeprefix("-") not in sorts:
+        words = ", ".join(sorts) or "nothing"
+        raise InvalidInput("sort", f"This list is sorted by {words}; a minus in front sorts downwards.")
+    if newest and (query or sort):
+        rows = tables.newest_of(rows, newest)
+    if query and search:
+        rows = rows.filter(tables.matching(query, search))
+    return tables.in_order(rows, sort, sorts) if sort else rows
+
+
 def _narrowed(rows: QuerySet[M, R], name: str, column: str, value: str) -> QuerySet[M, R]:
     if column.endswith("__isnull"):
         return rows.filter(**{column: value.lower() in {"1", "true", "yes"}})
+    if "\x00" in value:
+        raise InvalidInput(name, "A value has no null characters.")
     try:
         return rows.filter(**{column: value})
     except (ValueError, TypeError, ValidationError) as error:

@@ -92,6 +92,8 @@ class UserViewSet(Resource, viewsets.ReadOnlyModelViewSet[User]):
     serializer_class = UserSerializer
     observed = frozenset({"last_login", "locked_until"})
     filters = {"username": "username", "is_active": "is_active"}
+    search = ("username",)
+    sorts = {"name": "username", "since": "date_joined", "last": "last_login"}
     lookup_value_regex = r"[0-9]{1,9}"
 
     def get_queryset(self) -> QuerySet[User]:

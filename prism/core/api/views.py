@@ -18,6 +18,9 @@ from prism.core.models import Alert, ApiToken, AuditRow, Event, Measurement, Tas
 from prism.core.services import alerts, tokens
 from prism.core.services.sites import this_site
 
+SEARCHED_ROWS = 100_000
+"""How far back a search or another sort goes through tables that only grow."""
+
 
 class TaskViewSet(Resource, viewsets.ReadOnlyModelViewSet[Task]):
     """Long work. Filters: `state`, `kind`, `object_id`."""
@@ -25,6 +28,15 @@ class TaskViewSet(Resource, viewsets.ReadOnlyModelViewSet[Task]):
     queryset = Task.objects.all()
     serializer_class = serializers.TaskSerializer
     filters = {"state": "state", "kind": "kind", "object_id": "object_id"}
+    search = ("kind", "object_name", "actor", "message")
+    sorts = {
+        "task": "kind",
+        "object": "object_name",
+        "state": "state",
+        "created": "created_at",
+        "finished": "finished_at",
+        "by": "actor",
+    }
 
 
 class EventViewSet(Resource, viewsets.ReadOnlyModelViewSet[Event]):
@@ -33,6 +45,9 @@ class EventViewSet(Resource, viewsets.ReadOnlyModelViewSet[Event]):
     queryset = Event.objects.all()
     serializer_class = serializers.EventSerializer
     filters = {"kind": "kind", "object_id": "object_id", "severity": "severity"}
+    search = ("kind", "message", "object_name")
+    sorts = {"at": "at", "kind": "kind", "object": "object_name"}
+    newest = SEARCHED_ROWS
 
 
 class MeasurementViewSet(Resource, mixins.ListModelMixin, viewsets.GenericViewSet[Measurement]):
@@ -49,11 +64,14 @@ class MeasurementViewSet(Resource, mixins.ListModelMixin, viewsets.GenericViewSe
 
 
 class AuditViewSet(Resource, viewsets.ReadOnlyModelViewSet[AuditRow]):
-    """Who ordered what. Filters: `verb`, `actor`, `outcome`."""
+    """Who ordered what. Filters: `verb`, `actor`, `outcome`, and the times `since` (included) and `until` (not)."""
 
     queryset = AuditRow.objects.all()
     serializer_class = serializers.AuditRowSerializer
-    filters = {"verb": "verb", "actor": "actor", "outcome": "outcome"}
+    filters = {"verb": "verb", "actor": "actor", "outcome": "outcome", "since": "at__gte", "until": "at__lt"}
+    search = ("actor", "verb", "object_name", "address")
+    sorts = {"at": "at", "actor": "actor", "verb": "verb", "object": "object_name", "outcome": "outcome"}
+    newest = SEARCHED_ROWS
 
 
 class AlertViewSet(Resource, viewsets.ReadOnlyModelViewSet[Alert]):
@@ -67,6 +85,8 @@ class AlertViewSet(Resource, viewsets.ReadOnlyModelViewSet[Alert]):
         "object_id": "object_id",
         "unresolved": "resolved_at__isnull",
     }
+    search = ("title", "message", "object_name")
+    sorts = {"title": "title", "object": "object_name", "raised": "raised_at"}
 
     @extend_schema(request=None)
     @action(detail=True, methods=["post"])
