@@ -135,6 +135,14 @@ class EpochContent:
         shard = self.shards.get(block >> SHARD_BITS)
         return None if shard is None else shard.get(block)
 
+    def of_chunk(self, chunk: int) -> list[tuple[int, int]]:
+        """(block, value) of the chunk's own blocks, in order; no chunk spans two shards."""
+        first = chunk * self.blocks_per_chunk
+        shard = self.shards.get(first >> SHARD_BITS)
+        if not shard:
+            return []
+        return [(block, shard[block]) for block in range(first, first + self.blocks_per_chunk) if block in shard]
+
     def items(self) -> Iterator[tuple[int, int]]:
         """(block, value) in order of block."""
         for key in sorted(self.shards):

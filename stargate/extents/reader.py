@@ -151,8 +151,28 @@ class ExtentReader:
 
     def raw(self, digest: bytes) -> tuple[int, bytes, int]:
         """(codec, payload, uncompressed bytes) as stored, CRC verified, for shipping."""
+        if digest not in self._opened and (whole := self._whole(digest)) is not None:
+            return whole
         opened, payload = self._payload(digest)
         return opened.location.codec, payload, opened.location.size_bytes
+
+    def _whole(self, digest: bytes) -> tuple[int, bytes, int] | None:
+        """`raw` of what is shipped once: header and payload in one read, nothing remembered. None when anything is not
+        as it should be: the reads one by one tell what, and look again where it lies.
+        """
+        location = None if digest == ZERO_HASH else self._locate(digest)
+        if location is None or location.stored_bytes > ef.CHUNK_BYTES_MAX:
+            return None
+        self._before_read(location)
+        end = ef.extent_bytes(location.stored_bytes)
+        start = end - location.stored_bytes
+        try:
+            data = self.files.read(location.egroup, location.offset, end)
+            header = self._header(digest, location, data[:start])
+        except DamagedData:
+            return None
+        payload = data[start:]
+        return (location.codec, payload, location.size_bytes) if ef.check_blocks(payload, header.crcs, 0) else None
 
     def kind(self, digest: bytes) -> int:
         """Kind of a present extent. Raises MissingExtent."""
@@ -250,17 +270,7 @@ class ExtentReader:
         self._before_read(location)
         with _naming(digest):
             data = self.files.read(location.egroup, location.offset, length)
-            header = ef.parse_header(data, self.store_id, location.egroup, location.offset)
-        agreed = (header.kind, header.codec, header.level, header.size_bytes, header.stored_bytes, header.digest)
-        if agreed != (
-            location.kind,
-            location.codec,
-            location.level,
-            location.size_bytes,
-            location.stored_bytes,
-            digest,
-        ):
-            raise ef.MissingExtent(f"the index is wrong about extent {digest.hex()}", digest=digest)
+            header = self._header(digest, location, data)
         plain = header.kind == Kind.CHUNK and header.codec == Codec.RAW
         opened = _Opened(
             self.files.file(location.egroup).pread,
@@ -274,6 +284,21 @@ class ExtentReader:
                 del self._opened[next(iter(self._opened))]
             self._opened[digest] = opened
         return opened
+
+    def _header(self, digest: bytes, location: Location, data: bytes) -> ef.ExtentHeader:
+        """The header in `data`, verified against place, index and the wanted hash. Raises DamagedData."""
+        header = ef.parse_header(data, self.store_id, location.egroup, location.offset)
+        agreed = (header.kind, header.codec, header.level, header.size_bytes, header.stored_bytes, header.digest)
+        if agreed != (
+            location.kind,
+            location.codec,
+            location.level,
+            location.size_bytes,
+            location.stored_bytes,
+            digest,
+        ):
+            raise ef.MissingExtent(f"the index is wrong about extent {digest.hex()}", digest=digest)
+        return header
 
     def _before_read(self, location: Location) -> None:
         """Hook of the writing store: bytes still held back must be written first."""

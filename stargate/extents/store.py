@@ -350,15 +350,20 @@ class ExtentStore(ExtentReader):
         self._check_writable()
         if digest in self.suspects:
             return digest in self._pending
-        return digest in self._touched or self._claim(digest) is not None
+        if digest in self._touched or digest in self._pending:
+            return True
+        if self.index.get(digest) is None:
+            return False
+        self._touched.add(digest)
+        return True
 
-    def _claim(self, digest: bytes) -> Location | None:
-        location = self._pending.get(digest)
-        if location is None:
-            location = self.index.get(digest)
-            if location is not None:
-                self._touched.add(digest)
-        return location
+    def _claims(self, digests: Iterable[bytes]) -> dict[bytes, Location | None]:
+        """Where each is, protected as by `_touch`; None: nowhere. One question to the index."""
+        found = {digest: self._pending.get(digest) for digest in digests}
+        asked = [digest for digest, location in found.items() if location is None]
+        found.update(zip(asked, self.index.get_many(asked), strict=True))
+        self._touched.update(digest for digest in asked if found[digest] is not None)
+        return found
 
     def _check_children(self, kind: int, payload: bytes, base: bytes | None) -> None:
         if kind == Kind.CHUNK:
@@ -367,7 +372,7 @@ class ExtentStore(ExtentReader):
             missing = nodes.new_children(payload, self.read_node(base))
         else:
             missing = nodes.children(kind, payload)
-        nodes.check_children(kind, payload, {child: self._claim(child) for child in missing})
+        nodes.check_children(kind, payload, self._claims(missing))
 
     def _append(
         self, kind: int, level: int, digest: bytes, codec: int, payload: Buffer, size_bytes: int, crcs: bytes = b""

@@ -130,13 +130,15 @@ def split(content: EpochContent) -> Split:
     result = Split(zeros=[(start, end - start) for start, end in content.zeros])
     per = content.blocks_per_chunk
     for key in sorted(content.shards):
-        entries = sorted(content.shards[key].items())
-        at, count = 0, len(entries)
+        shard = content.shards[key]
+        blocks = sorted(shard)
+        values = [shard[block] for block in blocks]
+        at, count = 0, len(blocks)
         while at < count:
-            block, value = entries[at]
+            block, value = blocks[at], values[at]
             end = at + per
-            if not block % per and end <= count and entries[end - 1][0] == block + per - 1:
-                result.chunks.append((block // per, [value for _, value in entries[at:end]]))
+            if not block % per and end <= count and blocks[end - 1] == block + per - 1:
+                result.chunks.append((block // per, values[at:end]))
                 at = end
                 continue
             at += 1

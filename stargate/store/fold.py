@@ -73,7 +73,7 @@ class Folder:
 
     def _digest(self, chunk: int, content: EpochContent, base: TreeReader) -> bytes:
         per = content.blocks_per_chunk
-        entries = [(b, v) for b in range(chunk * per, (chunk + 1) * per) if (v := content.get(b)) is not None]
+        entries = content.of_chunk(chunk)
         ref = content.chunks.get(chunk)
         if ref is not None and not entries:
             return ref

@@ -49,6 +49,8 @@ def test_it_answers_like_a_dictionary(ops: list[tuple[str, int, int]]) -> None:
             content.set_chunk(at, digest)
             model.update(dict.fromkeys(range(at * PER_CHUNK, (at + 1) * PER_CHUNK), digest))
     assert [seen(content, b) for b in range(BLOCKS)] == [model.get(b) for b in range(BLOCKS)]
+    own = [pair for chunk in range(BLOCKS // PER_CHUNK) for pair in content.of_chunk(chunk)]
+    assert own == list(content.items())
 
 
 def test_it_forgets_a_trimmed_tebibyte_without_walking_it() -> None:

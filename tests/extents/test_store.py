@@ -16,6 +16,7 @@ from stargate.extents.format import (
     CHUNK_BYTES_MAX,
     ZERO_HASH,
     Codec,
+    DamagedExtent,
     Kind,
     MissingExtent,
     StoreFrozen,
@@ -146,6 +147,8 @@ def test_it_finds_a_flipped_bit_anywhere_in_an_extent(tmp_path: Path, data: byte
         reader = ExtentStore(OsDisk(tmp_path), index, writable=False)
         with pytest.raises(DamagedData):
             reader.read_chunk(digest)
+        with pytest.raises(DamagedExtent):
+            reader.raw(digest)
         reader.files.close()
 
 
@@ -206,10 +209,12 @@ def test_it_says_rebuild_when_the_index_points_elsewhere(tmp_path: Path) -> None
     other = index.get(second)
     assert other is not None
     index.commit(Change(puts=[(first, other)]))
-    with pytest.raises(MissingExtent):
-        store.read_chunk(first)
+    for read in (store.read_chunk, store.raw):
+        with pytest.raises(MissingExtent):
+            read(first)
     store.rebuild()
     assert store.read_chunk(first) == noise(1)
+    assert store.raw(first) == store.raw(first) == (Codec.RAW, noise(1), 65536)
 
 
 def test_it_takes_from_a_peer_only_what_has_its_hash(tmp_path: Path) -> None:
