@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Protocol, Self
 
+import numpy as np
+
 from stargate.errors import PeerProtocol
 from stargate.peer.frame import (
     HASH_BYTES,
@@ -195,16 +197,16 @@ class HaveReply:
     present: Sequence[bool]
 
     def encode(self) -> list[Buffer]:
-        bits = sum(1 << i for i, present in enumerate(self.present) if present)
-        return [_u(len(self.present), 4), bits.to_bytes((len(self.present) + 7) // 8, "little")]
+        bits = np.packbits(np.array(self.present, dtype=np.bool_), bitorder="little")
+        return [_u(len(self.present), 4), bits.tobytes()]
 
     @classmethod
     def decode(cls, cursor: Cursor) -> Self:
         count = cursor.count(HASHES_MAX)
-        bits = cursor.number((count + 7) // 8)
-        if bits >> count:
+        bits = np.unpackbits(np.frombuffer(cursor.take((count + 7) // 8), np.uint8), bitorder="little")
+        if bits[count:].any():
             raise PeerProtocol("the other site answers more than was asked")
-        return cls([bool(bits >> i & 1) for i in range(count)])
+        return cls((bits[:count] == 1).tolist())
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,17 @@ def test_it_refuses_items_of_impossible_size(usize: int, length: int) -> None:
         parse(wire.encode_frame(wire.Put([wire.Item(Kind.CHUNK, b"h" * 32, Codec.ZSTD, usize, bytes(length))]), 1))
 
 
+@pytest.mark.parametrize("count", [0, 1, 8, 9, 8191, 8192])
+def test_it_answers_each_hash_with_its_bit(count: int) -> None:
+    present = [random.Random(bit).random() < 0.5 for bit in range(count)]
+    payload = b"".join(wire.HaveReply(present).encode())
+    assert payload[4:] == sum(1 << bit for bit in range(count) if present[bit]).to_bytes(-(-count // 8), "little")
+    assert wire.HaveReply.decode(Cursor(payload)).present == present
+    if count % 8:
+        with pytest.raises(PeerProtocol):
+            wire.HaveReply.decode(Cursor(payload[:-1] + bytes([payload[-1] | 1 << count % 8])))
+
+
 def test_it_refuses_a_length_before_reading_it() -> None:
     for code, limit in LENGTH_MAX.items():
         raw = bytearray(wire.encode_frame(wire.Ping(), 1))
