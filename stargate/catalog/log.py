@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`CatalogLog`: the store's durable list of ops, one file per generation, begun by a checkpoint.
 
-One writer, by lock. A file `gen-00000002` replaces `gen-00000001` in one rename; the older file is removed afterwards.
+One writer, by lock: of the folder, and of the file itself, so that one that was taken for dead and comes back in the
+middle of a write spoils nothing of its successor's, who begins a file of its own. A file `gen-00000002` replaces
+`gen-00000001` in one rename; the older file is removed afterwards.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from stargate.catalog.format import (
     parse_catalog,
     parse_known,
 )
-from stargate.errors import LogFrozen, NoSpace, NotFound
+from stargate.errors import LogFrozen, NoSpace, NotFound, Unavailable
 from stargate.fs.disk import NO_SPACE, Disk, File, write_atomic
 
 log = logging.getLogger(__name__)
@@ -100,11 +102,17 @@ class CatalogLog:
         self._path = path
         self._lock = lock
         self._poison: str | None = None
-        self._follow(contents.generation, contents.seq, contents.crc, contents.end)
+        self.foreign = False
+        """Another process holds the file: nothing is appended to it, the next call has to be a `checkpoint`."""
+        try:
+            self._follow(contents.generation, contents.seq, contents.crc, contents.end)
+        except Unavailable:
+            self.foreign = True
+            self._file = disk.open(_file_path(path, contents.generation), read_only=True)
 
     def _follow(self, generation: int, seq: int, crc: int, end: int) -> None:
         self.generation, self.seq, self._crc, self.size_bytes = generation, seq, crc, end
-        self._file = self._disk.open(_file_path(self._path, generation))
+        self._file = self._disk.lock(_file_path(self._path, generation))
 
     @classmethod
     def open(
@@ -130,7 +138,8 @@ class CatalogLog:
             if contents.seq < known_seq:
                 raise damaged(path, contents.end, f"frame {known_seq} is known to be durable")
             log = cls(disk, path, lock, contents)
-            log._clean(generations[:-1])
+            if not log.foreign:
+                log._clean(generations[:-1])
         except BaseException:
             lock.close()
             raise
@@ -162,6 +171,8 @@ class CatalogLog:
         Durable on return; returns the frame's number. Raises NoSpace with nothing changed: it may be tried again.
         """
         self._check()
+        if self.foreign:
+            raise self.give_up("another process holds its file")
         frame = pack_frame(OPS, self.seq + 1, self._crc, list(ops))
         try:
             self._whole(frame, self.size_bytes)
@@ -196,7 +207,8 @@ class CatalogLog:
         Raises NoSpace: the old file goes on.
         """
         self._check()
-        generation = self.generation + 1
+        # The one behind a file that another process holds is that one's, should it be in the middle of a checkpoint.
+        generation = self.generation + (2 if self.foreign else 1)
         head = pack_file(generation, secrets.token_bytes(16))
         frame = pack_frame(STATE, self.seq, int.from_bytes(head[-4:], "little"), state)
         path = _file_path(self._path, generation)
@@ -212,9 +224,10 @@ class CatalogLog:
             self._file.close()
             old = self.generation
             self._follow(generation, self.seq, frame_crc(frame), FILE.size + len(frame))
+            self.foreign = False
             self._disk.unlink(_file_path(self._path, old))
             self._disk.sync_dir(self._path)
-        except OSError as exc:
+        except (OSError, Unavailable) as exc:
             raise self._poisoned(exc) from exc
 
     def _not_written(self, exc: OSError) -> LogFrozen | NoSpace:
@@ -236,7 +249,7 @@ class CatalogLog:
         self._poison = why
         return LogFrozen("the catalog takes nothing more until the store restarts: " + why)
 
-    def _poisoned(self, exc: OSError) -> LogFrozen:
+    def _poisoned(self, exc: OSError | Unavailable) -> LogFrozen:
         """Nobody knows what is stored: never NoSpace, for after that what the op names may be written over."""
         self._poison = str(exc)
         return LogFrozen(f"the catalog cannot be written ({exc}); check the disk, then restart the store")

@@ -2,7 +2,8 @@
 """Regions: the files of the hot tier. `HotWriter` (the store's drain alone) appends batches, `HotReader` reads blocks.
 
 A batch exists for the world only when the catalog names it, so everything behind a region's last catalogued batch is
-free space.
+free space. A writer holds a lock on each file that it may write to: a store that was taken for dead may come back and
+finish a write, so its successor leaves the files that it holds alone and begins others.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ class HotWriter:
         self._headers: dict[int, Region | None] = {}
         self._ends: dict[int, int] = {}
         self._free: list[int] = []
+        self._foreign: set[int] = set()
+        """Regions whose files another process holds; they are read, and tried again when they are to be freed."""
         self._window: set[int] = set()
         self._before: tuple[dict[int, int], int | None] = {}, None
         self._unsynced: set[int] = set()
@@ -94,7 +97,7 @@ class HotWriter:
         present = _region_numbers(disk, path)
         for region in present:
             writer._adopt(region)
-        whole = [region for region in writer._ends if writer._headers.get(region) is not None]
+        whole = [r for r in writer._ends if writer._headers.get(r) is not None and r not in writer._foreign]
         if whole:
             writer._current = min(whole, key=lambda region: writer._ends[region])
         if readers:
@@ -110,12 +113,32 @@ class HotWriter:
         self._free.clear()
 
     def _adopt(self, region: int) -> None:
-        file = self._disk.open(region_path(self._path, region))
+        try:
+            file = self._disk.lock(region_path(self._path, region))
+        except Unavailable:
+            file = self._disk.open(region_path(self._path, region), read_only=True)
+            self._foreign.add(region)
         header = parse_region(file.pread(REGION_HEADER_BYTES, 0), region)
         self._files[region] = file
         self._headers[region] = header
-        if region not in self._ends:
+        if region in self._foreign:
+            self._ends.setdefault(region, self._region_bytes)  # in use, until `free` finds that it is not
+        elif region not in self._ends:
             self._free.append(region)
+
+    def _is_ours(self, region: int) -> bool:
+        """Whether this process alone may write to the region's file; asks again where another one held it."""
+        if region not in self._foreign:
+            return True
+        try:
+            file = self._disk.lock(region_path(self._path, region))
+        except Unavailable:
+            return False
+        self._files[region].close()
+        self._files[region] = file
+        self._headers[region] = parse_region(file.pread(REGION_HEADER_BYTES, 0), region)  # it may have begun it anew
+        self._foreign.discard(region)
+        return True
 
     # -- appending
 
@@ -166,6 +189,11 @@ class HotWriter:
             self._window.add(region)
         try:
             header = self._begin(region)
+        except Unavailable:  # another process began this file just now
+            with self._guard:
+                self._window.discard(region)
+            self._adopt(region)
+            return self._region_with_room(wanted)
         except OSError as exc:
             with self._guard:
                 self._free.append(region)
@@ -179,7 +207,7 @@ class HotWriter:
     def _begin(self, region: int) -> Region:
         """Put a region under a new incarnation, making its file if need be. Durable before any batch follows."""
         if region not in self._files:
-            self._files[region] = self._disk.open(region_path(self._path, region), create=True)
+            self._files[region] = self._disk.lock(region_path(self._path, region))
         old = self._headers.get(region)
         # One that lost its header was used as often as any other, as far as anybody knows.
         used = old or max((h for h in self._headers.values() if h is not None), key=_uses, default=None)
@@ -255,7 +283,7 @@ class HotWriter:
         False: not now, the region is being written to; ask again later.
         """
         with self._guard:
-            if region not in self._ends or self._busy(region):
+            if region not in self._ends or self._busy(region) or not self._is_ours(region):
                 return False
             del self._ends[region]
             self._free.append(region)

@@ -39,6 +39,8 @@ class CatalogHub:
         self.state = State.from_dict(checkpoint) if checkpoint is not None else State()
         for op in ops:
             self.state.apply(op)
+        if self._log.foreign:
+            self._log.checkpoint(self.state.to_dict())
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self._recent: deque[Op] = deque(map(_told, ops), maxlen=RECENT_OPS_MAX)

@@ -222,7 +222,7 @@ class Site:
         self.disconnect()
         self.store = None
         self.index = copy.copy(self.index)
-        self.disk.release_locks("catalog", "egroups")
+        self.disk.release_locks("catalog", "egroups", "hot/")
 
     def power_cut(self) -> None:
         """Everything stops; the disk is left as the rules allow. Sometimes the index is gone and must be rebuilt."""
