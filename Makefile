@@ -15,11 +15,13 @@ BIN := $(VENV)/bin
 MANAGE := $(BIN)/python manage.py
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
+FUZZ_VENV := $(VENV)/api-fuzz
+FUZZ_STAMP := $(VENV)/.installed-api-fuzz
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 PIP_COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-.PHONY: help up down status doctor support-bundle reset password venv venv-dev test lint bench sim crash crash-mutants storm stun fuzz corrupt conformance demo-data browser pictures fresh lock clean
+.PHONY: help up down status doctor support-bundle reset password venv venv-dev test lint bench sim crash crash-mutants storm stun fuzz corrupt conformance api-fuzz demo-data browser pictures fresh lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -70,6 +72,13 @@ $(DEV_STAMP): requirements-dev.txt $(RUN_STAMP)
 	@$(PIP_INSTALL) -r requirements.txt -r requirements-dev.txt
 	@touch $@
 
+# Of its own: what schemathesis brings along differs from what the tests are locked to.
+$(FUZZ_STAMP): requirements-api-fuzz.txt | $(BIN)/python
+	@echo "Installing schemathesis"
+	@$(BIN)/python -m venv $(FUZZ_VENV)
+	@$(FUZZ_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-api-fuzz.txt
+	@touch $@
+
 test: venv-dev ## run all tests; as root it first installs the Debian packages they drive
 	@.ci/system-packages
 	@exec $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(PYTEST_ARGS)
@@ -96,6 +105,9 @@ fuzz: venv-dev ## hostile messages on the NBD and the peer port of a real engine
 conformance: venv-dev ## NBD with foreign clients, TLS, and a QEMU guest that lives through kills of the engine (ROWS=N1,guest COUNT=n SEED=n)
 	@.ci/system-packages qemu-system-x86
 	@exec $(BIN)/python -m tests.conformance --count $(or $(COUNT),1) $(if $(SEED),--seed $(SEED)) $(if $(ROWS),--rows "$(ROWS)")
+
+api-fuzz: venv-dev $(FUZZ_STAMP) ## generated requests at every address of the JSON API of a real site: EXAMPLES=50 [SEED=n]
+	@exec $(BIN)/python -m tests.api_fuzz --tool $(FUZZ_VENV)/bin/schemathesis --examples $(or $(EXAMPLES),50) $(if $(SEED),--seed $(SEED))
 
 crash: venv-dev ## power cuts before every disk call of random histories, every call failing once: STATES=20000 [SEED=n]
 	@exec $(BIN)/python -m tests.crash --states $(or $(STATES),20000) $(if $(SEED),--seed $(SEED))
@@ -125,6 +137,7 @@ fresh: ## prove `make up` and `make test` in a new Debian 12 chroot, as root and
 lock: venv-dev ## renew the hashed locks from requirements.in and requirements-dev.in
 	$(PIP_COMPILE) --upgrade -o requirements.txt requirements.in
 	$(PIP_COMPILE) --upgrade -o requirements-dev.txt requirements-dev.in
+	$(PIP_COMPILE) --upgrade -o requirements-api-fuzz.txt requirements-api-fuzz.in
 
 clean: ## delete the virtualenv and caches, never the sites' data
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -18,7 +18,7 @@ from dataprotection.services import activation, domains, migrate, protection, sc
 from dataprotection.services.membership import Entity
 from prism.core.api.base import accepted, actor_of, checked, idempotency_key
 from prism.core.api.resource import Resource
-from prism.core.api.serializers import TaskSerializer
+from prism.core.api.serializers import AcceptedSerializer
 from prism.core.exceptions import InvalidInput
 
 
@@ -88,19 +88,16 @@ class DomainViewSet(Resource, viewsets.ReadOnlyModelViewSet[ProtectionDomain]):
         row = schedules.add(self.get_object(), spec, actor=actor_of(request))
         return Response(shapes.ScheduleSerializer(row).data, status=status.HTTP_201_CREATED)
 
-    @extend_schema(request=shapes.TakeSerializer, responses={202: shapes.OneTimeSerializer})
+    @extend_schema(request=shapes.TakeSerializer, responses={202: shapes.TakenSerializer})
     @action(detail=True, methods=["post"], url_path="take-snapshot")
     def take_snapshot(self, request: Request, pk: str) -> Response:
         """Now or later, here and to remote sites."""
         values = checked(shapes.TakeSerializer, request)
         key = idempotency_key(request)
         order = snapshots.take(self.get_object(), actor=actor_of(request), idempotency_key=key, **values)
-        data: dict[str, Any] = dict(shapes.OneTimeSerializer(order).data)
-        if order.task is not None:
-            data["task"] = TaskSerializer(order.task).data
-        return Response(data, status=status.HTTP_202_ACCEPTED)
+        return Response(shapes.TakenSerializer(order).data, status=status.HTTP_202_ACCEPTED)
 
-    @extend_schema(request=shapes.MigrateSerializer, responses={202: TaskSerializer})
+    @extend_schema(request=shapes.MigrateSerializer, responses={202: AcceptedSerializer})
     @action(detail=True, methods=["post"])
     def migrate(self, request: Request, pk: str) -> Response:
         values = checked(shapes.MigrateSerializer, request)
@@ -109,7 +106,7 @@ class DomainViewSet(Resource, viewsets.ReadOnlyModelViewSet[ProtectionDomain]):
             migrate.migrate(self.get_object(), actor=actor_of(request), idempotency_key=key, **values), request
         )
 
-    @extend_schema(request=shapes.ActivateSerializer, responses={202: TaskSerializer})
+    @extend_schema(request=shapes.ActivateSerializer, responses={202: AcceptedSerializer})
     @action(detail=True, methods=["post"])
     def activate(self, request: Request, pk: str) -> Response:
         values = checked(shapes.ActivateSerializer, request)
@@ -118,7 +115,7 @@ class DomainViewSet(Resource, viewsets.ReadOnlyModelViewSet[ProtectionDomain]):
             activation.activate(self.get_object(), actor=actor_of(request), idempotency_key=key, **values), request
         )
 
-    @extend_schema(request=None, responses={202: TaskSerializer})
+    @extend_schema(request=None, responses={202: AcceptedSerializer})
     @action(detail=True, methods=["post"])
     def deactivate(self, request: Request, pk: str) -> Response:
         """The entities leave this site; a snapshot of them is kept."""

@@ -20,6 +20,7 @@ from dataprotection.models import (
     StorageContainer,
 )
 from dataprotection.services.schedules import ScheduleSpec
+from prism.core.api.serializers import TaskSerializer
 from replication.models import RemoteSite
 
 
@@ -48,7 +49,9 @@ class EntitySerializer(serializers.ModelSerializer[ProtectedEntity]):
 class DomainSerializer(serializers.ModelSerializer[ProtectionDomain]):
     entities = EntitySerializer(many=True, read_only=True)
     groups = GroupSerializer(many=True, read_only=True)
-    whole_container: Slug[StorageContainer] = serializers.SlugRelatedField(slug_field="name", read_only=True)
+    whole_container: Slug[StorageContainer] = serializers.SlugRelatedField(
+        slug_field="name", read_only=True, allow_null=True
+    )
 
     class Meta:
         model = ProtectionDomain
@@ -153,6 +156,12 @@ class OneTimeSerializer(serializers.ModelSerializer[OneTimeSnapshot]):
     class Meta:
         model = OneTimeSnapshot
         fields = "__all__"
+
+
+class TakenSerializer(OneTimeSerializer):
+    """Answer of take: with the task; null = it begins later."""
+
+    task = TaskSerializer(read_only=True, allow_null=True)
 
 
 class TakeSerializer(Body):

@@ -22,7 +22,7 @@ from dataprotection.models import OneTimeSnapshot, Snapshot
 from dataprotection.services import images, restore, snapshots, space
 from prism.core.api.base import accepted, actor_of, checked, idempotency_key
 from prism.core.api.resource import Resource
-from prism.core.api.serializers import TaskSerializer
+from prism.core.api.serializers import AcceptedSerializer
 from prism.core.engine import engine
 from prism.core.exceptions import InvalidInput
 from prism.webkit.downloads import attachment
@@ -70,7 +70,7 @@ class SnapshotViewSet(Resource, viewsets.ReadOnlyModelViewSet[Snapshot]):
             raise InvalidInput("snapshots", "Not all of these snapshots exist.")
         return Response(shapes.ForecastSerializer(space.what_if(keys).as_dict()).data)
 
-    @extend_schema(request=shapes.OverwriteSerializer, responses={202: TaskSerializer})
+    @extend_schema(request=shapes.OverwriteSerializer, responses={202: AcceptedSerializer})
     @action(detail=True, methods=["post"])
     def restore(self, request: Request, pk: str) -> Response:
         """Overwrite existing entities; a safety snapshot is taken first."""
@@ -84,7 +84,7 @@ class SnapshotViewSet(Resource, viewsets.ReadOnlyModelViewSet[Snapshot]):
         )
         return accepted(task, request)
 
-    @extend_schema(request=shapes.CloneSerializer, responses={202: TaskSerializer})
+    @extend_schema(request=shapes.CloneSerializer, responses={202: AcceptedSerializer})
     @action(detail=True, methods=["post"])
     def clone(self, request: Request, pk: str) -> Response:
         """Create new entities with prefixes."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
@@ -44,7 +45,7 @@ class RemoteSiteViewSet(Resource, viewsets.ReadOnlyModelViewSet[RemoteSite]):
         remote_sites.remove(self.get_object(), actor=actor_of(request))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
-    @extend_schema(request=None)
+    @extend_schema(request=None, responses=OpenApiTypes.OBJECT)
     @action(detail=True, methods=["post"])
     def test(self, request: Request, uuid: str) -> Response:
         """Ask the site now."""

@@ -188,3 +188,14 @@ def test_the_description_shows_each_body_by_an_example_of_its_shape(client: Clie
             assert set(shape.get("required", [])) <= set(body["example"]), f"{method} {path}"
             shown.add(name)
     assert shown == set(EXAMPLES)
+
+
+def test_an_order_that_takes_longer_is_described_as_it_is_answered(client: Client) -> None:
+    domain = ProtectionDomain.objects.create(name="pd")
+    answer = post(client, f"protection-domains/{domain.pk}/deactivate/")
+    found = client.get("/api/v1/schema/", headers={"accept": "application/vnd.oai.openapi+json"}).json()
+    operation = found["paths"]["/api/v1/protection-domains/{uuid}/deactivate/"]["post"]
+    name = operation["responses"]["202"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    assert set(found["components"]["schemas"][name]["required"]) == set(answer.json()) == {"task"}
+    assert found["components"]["schemas"]["Domain"]["properties"]["whole_container"]["nullable"] is True
+    assert "200" in found["paths"]["/api/v1/nbd-clients/{name}/"]["delete"]["responses"]

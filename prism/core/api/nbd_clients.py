@@ -59,7 +59,7 @@ class NbdClientViewSet(Resource, viewsets.ViewSet):
         body = {**asdict(made.client), "files": made.files}
         return Response(MadeNbdClientSerializer(body).data, status=status.HTTP_201_CREATED)
 
-    @extend_schema(responses=NbdClientSerializer)
+    @extend_schema(responses={200: NbdClientSerializer})
     def destroy(self, request: Request, name: str) -> Response:
         """Revokes it: its connections end now."""
         return Response(NbdClientSerializer(asdict(nbd_clients.revoke(name, actor=actor_of(request)))).data)

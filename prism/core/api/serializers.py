@@ -26,6 +26,12 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
         exclude = ["idempotency_key", "arguments", "samples"]
 
 
+class AcceptedSerializer(serializers.Serializer[None]):
+    """Answer of what takes longer: the task that does it."""
+
+    task = TaskSerializer()
+
+
 class EventSerializer(serializers.ModelSerializer[Event]):
     class Meta:
         model = Event
