@@ -25,11 +25,12 @@ from stargate.extents.format import (
     node_hash,
 )
 from stargate.extents.index import Change, LmdbIndex, MemoryIndex
+from stargate.extents.nodes import pack_node
 from stargate.extents.store import ExtentStore
 from stargate.fs.disk import OsDisk
 from stargate.units import MiB
 from tests.extents.faulty import FaultyDisk
-from tests.extents.helpers import memory_store, noise, texture
+from tests.extents.helpers import CHUNK, memory_store, noise, texture
 
 
 def test_it_reads_back_what_it_stored(tmp_path: Path) -> None:
@@ -347,3 +348,17 @@ def test_it_does_not_believe_a_chunk_that_holds_an_extent(tmp_path: Path) -> Non
     path.write_bytes(data)
     store.rebuild()
     assert store.stats().extents == 0
+
+
+def test_it_keeps_the_children_of_a_node_that_is_put_while_a_sweep_deletes(tmp_path: Path) -> None:
+    """Nobody put these chunks or asked for them since the sweep began: the node alone protects them."""
+    store = memory_store(tmp_path)
+    chunks = [store.put_chunk(noise(seed, CHUNK)) for seed in range(4)]
+    store.flush()
+    epoch = store.sweep_begin()
+    leaf = store.put_node(Kind.LEAF, pack_node(0, 4, b"".join(chunks)))
+    store.sweep_delete([], epoch)
+    store.flush()
+    store.sweep_delete([], epoch)
+    assert store.has([*chunks, leaf]) == [True] * 5
+    assert [store.read_chunk(digest) for digest in chunks] == [noise(seed, CHUNK) for seed in range(4)]
