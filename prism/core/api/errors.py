@@ -10,6 +10,7 @@ import logging
 import uuid
 from typing import Any
 
+from django.db import DataError
 from django.http import Http404, HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions, status
@@ -64,6 +65,10 @@ def handler(error: Exception, context: dict[str, Any]) -> Response:
     if isinstance(error, StargateError):
         found = next((code for kind, code in _ENGINE_STATUS if isinstance(error, kind)), 500)
         return Response(body(error.code, error.message, "See the alerts of this site."), status=found)
+    if isinstance(error, DataError):  # the database refused a value that nobody had looked at; it stored nothing
+        log.warning("the database refused a value: %s", error)
+        words = "A value is too large or too long, or has characters that cannot be stored."
+        return Response(body("invalid_input", words, "Correct the values of this request."), status=422)
     if isinstance(error, exceptions.ValidationError):
         return Response(
             body("invalid_input", "The request is not valid.", "Correct the named fields.", fields=_fields(error)),
