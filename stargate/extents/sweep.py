@@ -10,9 +10,11 @@ does all that lies below it.
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import accumulate, chain, groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from stargate.errors import DamagedData
@@ -34,7 +36,14 @@ PART_EXTENTS = 1 << 20
 
 CHUNK_RANK, ROOT_RANK = 0, 256
 _BATCH = 1024
-_HOLES = 256
+_OWED = 4096
+"""Ranges that are given back together: a whole group of chunks, which is then one hole."""
+
+_LOOKED_AT = 1 << 16
+"""Owed ranges whose deadness is looked up together, in some 20 MiB of memory."""
+
+_WALK_FROM = 32
+"""A header is read in the time in which the walk over the index makes this many steps."""
 _HEADER_MAX = ef.HEADER_BYTES + ef.table_bytes(ef.CHUNK_BYTES_MAX)
 _BEYOND = b"\xff" * (ef.HASH_BYTES + 1)
 
@@ -191,26 +200,46 @@ def _delete_batch(store: ExtentStore, digests: list[bytes], epoch: int) -> list[
 def give_back(store: ExtentStore, freed: Sequence[Freed] | None) -> int:
     """Make holes of these ranges (None: of all that are owed) and forget them; bytes."""
     if freed is None:
-        return sum(_give_back(store, batch) for batch in iter(lambda: store.index.freed(_HOLES), []))
+        return sum(_give_back(store, batch) for batch in iter(lambda: store.index.freed(_LOOKED_AT), []))
     # Only what the index still owes: a rebuild meanwhile may have brought an extent back to life.
     ranges = sorted(set(store.index.freed()).intersection(freed))
-    return sum(_give_back(store, ranges[at : at + _HOLES]) for at in range(0, len(ranges), _HOLES))
+    return sum(_give_back(store, ranges[at : at + _LOOKED_AT]) for at in range(0, len(ranges), _LOOKED_AT))
 
 
 def _give_back(store: ExtentStore, batch: Sequence[Freed]) -> int:
     dead = unused(store, batch)
     if len(dead) < len(batch):
         log.error("the index owes %d ranges that lie over what is in use; they stay", len(batch) - len(dead))
-    done = sum(item.length for item in dead)
-    with store.lock:  # nobody appends meanwhile: the pages at the ends of a range are looked at before they go
-        for item in dead:
-            _make_hole(store, item)
+        with store.lock:
+            store.commit_index(Change(returned=sorted(set(batch).difference(dead))))
+    for at in range(0, len(dead), _OWED):
+        _make_holes(store, dead[at : at + _OWED])
+    return sum(item.length for item in dead)
+
+
+def _make_holes(store: ExtentStore, dead: Sequence[Freed]) -> None:
+    for hole in joined(dead):
+        with store.lock:  # nobody appends meanwhile: the pages at the ends of a range are looked at before they go
+            _make_hole(store, hole)
     # Durable before the ranges are forgotten: what a power cut brings back would be nobody's, and never go again.
     _sync(store, {item.egroup for item in dead})
     with store.lock:
-        total = store.returned_bytes() + done
-        store.commit_index(Change(returned=batch, meta=(("returned_bytes", total.to_bytes(8, "little")),)))
-    return done
+        total = store.returned_bytes() + sum(item.length for item in dead)
+        store.commit_index(Change(returned=dead, meta=(("returned_bytes", total.to_bytes(8, "little")),)))
+
+
+def joined(ranges: Sequence[Freed]) -> list[Freed]:
+    """Sorted `ranges`, those as one between which only padding lies: what was written together mostly dies together,
+    and a hole costs the file system a millisecond whatever its length.
+    """
+    found: list[Freed] = []
+    for item in ranges:
+        last = found[-1] if found else None
+        if last is not None and (last.egroup, ef.aligned(last.offset + last.length)) == item[:2]:
+            found[-1] = last._replace(length=item.offset + item.length - last.offset)
+        else:
+            found.append(item)
+    return found
 
 
 def _sync(store: ExtentStore, egroups: set[int]) -> None:
@@ -226,10 +255,12 @@ def _sync(store: ExtentStore, egroups: set[int]) -> None:
 def unused(store: ExtentStore, batch: Sequence[Freed]) -> list[Freed]:
     """Those under which nothing lies that is in use: a rotten table of freed ranges must cost no byte.
 
-    Most begin with the header of one extent of just their length that the index has elsewhere or not at all. Where that
-    is damaged, or a hole already (the power went between hole and transaction), one walk over the index decides.
+    Of a few, most begin with the header of one extent of just their length that the index has elsewhere or not at all.
+    Where that is damaged, or a hole already (the power went between hole and transaction), one walk over the index
+    decides; so it does when they are many, for a walk is cheaper than that many reads.
     """
-    proven = [item for item in batch if _is_dead_extent(store, item)]
+    many = len(batch) * _WALK_FROM >= store.index.count()
+    proven = [] if many else [item for item in batch if _is_dead_extent(store, item)]
     doubtful = sorted(set(batch).difference(proven))
     inside = [item for item in doubtful if _lies_in_file(store, item)]
     return sorted([*proven, *set(inside).difference(_in_use(store, inside))])
@@ -258,17 +289,35 @@ def _in_use(store: ExtentStore, ranges: Sequence[Freed]) -> set[Freed]:
     """Which of `ranges` an extent that the index shows, or that waits for its flush, overlaps."""
     if not ranges:
         return set()
-    by_egroup: dict[int, list[Freed]] = {}
-    for item in ranges:
-        by_egroup.setdefault(item.egroup, []).append(item)
+    by_egroup: dict[int, _Ranges] = {}
+    for egroup, items in groupby(sorted(ranges), key=attrgetter("egroup")):
+        by_egroup[egroup] = _Ranges(list(items))
     with store.lock:
         waiting = store.waiting()
     found: set[Freed] = set()
     for at in chain(waiting, (location for _, location in store.index.items())):
-        end = at.offset + ef.extent_bytes(at.stored_bytes)
-        near = by_egroup.get(at.egroup, ())
-        found.update(item for item in near if item.offset < end and at.offset < item.offset + item.length)
+        near = by_egroup.get(at.egroup)
+        if near is not None:
+            found.update(near.touched(at.offset, at.offset + ef.extent_bytes(at.stored_bytes)))
     return found
+
+
+class _Ranges:
+    """Of one file, sorted. They may overlap, for a table can rot."""
+
+    def __init__(self, items: list[Freed]) -> None:
+        self._items = items
+        self._starts = [item.offset for item in items]
+        self._ends = list(accumulate((item.offset + item.length for item in items), max))
+
+    def touched(self, start: int, end: int) -> Iterator[Freed]:
+        """Those that share a byte with [start, end)."""
+        number = bisect_left(self._starts, end) - 1
+        while number >= 0 and self._ends[number] > start:
+            item = self._items[number]
+            if item.offset + item.length > start:
+                yield item
+            number -= 1
 
 
 def _make_hole(store: ExtentStore, item: Freed) -> None:

@@ -9,6 +9,7 @@ A new or renamed name is durable only after `sync_dir` of its folder, a folder w
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -276,11 +277,12 @@ _FALLOC_FL_KEEP_SIZE = 0x01
 _FALLOC_FL_PUNCH_HOLE = 0x02
 
 
-def _punch_hole(fd: int, offset: int, length: int) -> None:
-    import ctypes
+_LIBC = ctypes.CDLL(None, use_errno=True)
+"""For fallocate, which Python has for one mode only."""
 
-    libc = ctypes.CDLL(None, use_errno=True)
+
+def _punch_hole(fd: int, offset: int, length: int) -> None:
     mode = ctypes.c_int(_FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE)
-    if libc.fallocate(ctypes.c_int(fd), mode, ctypes.c_int64(offset), ctypes.c_int64(length)) != 0:
+    if _LIBC.fallocate(ctypes.c_int(fd), mode, ctypes.c_int64(offset), ctypes.c_int64(length)) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
