@@ -31,6 +31,8 @@ class Appender:
         self._files = files
         self.store_id = store_id
         self._limit = egroup_bytes
+        self.appended_bytes = 0
+        """By this process so far."""
         self._buffers: list[Buffer] = []
         self._buffered = 0
         self._dirty: dict[int, File] = {}
@@ -71,6 +73,7 @@ class Appender:
         if padding:
             self._buffers.append(_ZEROS[:padding])
         self._buffered += length + padding
+        self.appended_bytes += length + padding
         self._end += length + padding
 
     def is_done_with(self, egroup: int) -> bool:

@@ -76,7 +76,7 @@ class ExtentStore(ExtentReader):
             if self.index.meta("store_id") != self._store_id:
                 rebuild.rebuild_files(self.files, self.index, self._store_id, roots=roots)
             self.epoch = int.from_bytes(self.index.meta("epoch") or b"\0", "little")
-            self._appender = Appender(self.files, self._store_id, egroup_bytes)
+            self.appender = Appender(self.files, self._store_id, egroup_bytes)
         except BaseException:
             self._lock_file.close()
             raise
@@ -185,7 +185,7 @@ class ExtentStore(ExtentReader):
         with self.lock:
             self._check_writable()
             try:
-                self._appender.sync()
+                self.appender.sync()
             except StoreFrozen as exc:
                 self.frozen = exc.message
                 raise
@@ -267,7 +267,7 @@ class ExtentStore(ExtentReader):
 
     def is_done_with(self, egroup: int) -> bool:
         """Whether nothing more goes into this group, and all that did is durable. Call with `lock` held."""
-        return self._appender.is_done_with(egroup)
+        return self.appender.is_done_with(egroup)
 
     def cut(self, epoch: int) -> int:
         """Stamps from here on are kept: `epoch`, or the one of the oldest ingest that is open or was when the sweep
@@ -380,12 +380,12 @@ class ExtentStore(ExtentReader):
         """`crcs` empty: they are computed."""
         length = ef.extent_bytes(len(payload))
         try:
-            egroup, offset = self._appender.reserve(length)
+            egroup, offset = self.appender.reserve(length)
         except StoreFrozen as exc:
             self.frozen = exc.message
             raise
         header = ef.ExtentHeader(kind, codec, level, size_bytes, len(payload), digest, crcs or ef.block_crcs(payload))
-        self._appender.append((ef.pack_header(header, self.store_id, egroup, offset), payload))
+        self.appender.append((ef.pack_header(header, self.store_id, egroup, offset), payload))
         self._pending[digest] = Location(egroup, offset, len(payload), size_bytes, kind, codec, level, self.epoch)
 
     def _locate(self, digest: bytes) -> Location:
@@ -393,8 +393,8 @@ class ExtentStore(ExtentReader):
 
     def _before_read(self, location: Location) -> None:
         """Most is written, which shows without the lock: who holds it may be at a long write."""
-        if not self.writable or not self._appender.unwritten(location.egroup, location.offset):
+        if not self.writable or not self.appender.unwritten(location.egroup, location.offset):
             return
         with self.lock:
-            if self._appender.unwritten(location.egroup, location.offset):
-                self._appender.spill()
+            if self.appender.unwritten(location.egroup, location.offset):
+                self.appender.spill()

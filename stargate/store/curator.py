@@ -17,6 +17,7 @@ from stargate.space import Level
 from stargate.store.accounts import Accounts
 from stargate.store.grants import CatalogGrants
 from stargate.store.hub import CatalogHub
+from stargate.store.reclaim import Reclaim
 from stargate.store.space import Space
 from stargate.store.sweep import Sweeper
 
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 PAUSE_SECONDS = 30.0
 LOOK_SECONDS = 1.0
 SHARE = 20
+EARLY_SHARE = 4
+"""The same for a sweep that comes early."""
 
 
 class Curator(threading.Thread):
@@ -40,6 +43,7 @@ class Curator(threading.Thread):
         pause_seconds: float,
         clock: Clock,
         space: Space | None = None,
+        reclaim: Reclaim | None = None,
     ) -> None:
         super().__init__(name="curator", daemon=True)
         self._hub = hub
@@ -50,19 +54,33 @@ class Curator(threading.Thread):
         self._pause_seconds = pause_seconds
         self._clock = clock
         self._space = space
+        self._reclaim = reclaim
 
     def run(self) -> None:
         seen: frozenset[str] | None = None
-        due = self._clock.monotonic() + self._pause_seconds
+        due = early = self._clock.monotonic() + self._pause_seconds
         while not self._stopped.wait(min(LOOK_SECONDS, self._pause_seconds)):
             began = self._clock.monotonic()
             if began < due and not self._is_full():
+                if self._sweeps_early(began >= early):
+                    self._turn(True, account=False)
+                    early = self._after(began, EARLY_SHARE)
                 continue
             now = self._versions()
             if self._turn(now != seen):
                 seen = now
-            ended = self._clock.monotonic()
-            due = ended + max(self._pause_seconds, SHARE * (ended - began))
+            early = self._after(began, EARLY_SHARE)
+            due = max(self._after(began, 0) + self._pause_seconds, self._after(began, SHARE))
+
+    def _after(self, began: float, share: float) -> float:
+        """When the next run may begin that rests `share` times as long as this one took."""
+        ended = self._clock.monotonic()
+        return ended + share * (ended - began)
+
+    def _sweeps_early(self, rested: bool) -> bool:
+        """Before its time: much was stored since the last sweep. When space is scarce it does not rest, either."""
+        reclaim = self._reclaim
+        return reclaim is not None and (rested or reclaim.is_tight()) and reclaim.sweep_due()
 
     def _is_full(self) -> bool:
         try:
@@ -76,13 +94,14 @@ class Curator(threading.Thread):
             state = self._hub.state
             return frozenset([e.epoch for e in state.epochs.values() if e.root is not None] + list(state.snapshots))
 
-    def _turn(self, changed: bool) -> bool:
-        """False: try again next time."""
+    def _turn(self, changed: bool, *, account: bool = True) -> bool:
+        """False: try again next time. Without `account` nobody has asked what the space is used for."""
         try:
             changed = self._grants.end_expired() > 0 or changed
             if changed:
                 self._sweeper.sweep()
-                self._accounts.scan()
+                if account:
+                    self._accounts.scan()
             self._sweeper.last_error = ""
         except Unavailable as exc:
             log.info("%s", exc.message)

@@ -9,9 +9,9 @@ takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from stargate.catalog.state import BatchRef, Epoch
+from stargate.catalog.state import BatchRef, Epoch, State
 from stargate.checksum import block_crcs
 from stargate.content import ZERO, EpochContent
 from stargate.extents.format import ZERO_HASH
@@ -40,6 +40,19 @@ def content_of(chain: Sequence[Epoch], read_table: Callable[[BatchRef], HotTable
         )
         content.apply_batch(table.zeros, table.chunks, values)
     return content
+
+
+def next_chain(state: State, poisoned: Collection[str]) -> list[Epoch] | None:
+    """An epoch to be folded, behind the poisoned ones that it stands on: what it says itself may hide the damage."""
+    for name in sorted(state.needed_epochs() - set(poisoned)):
+        chain = [state.epochs[name]]
+        if not chain[0].sealed or chain[0].root is not None:
+            continue
+        while (below := state.epochs.get(chain[-1].parent or "")) is not None and below.epoch in poisoned:
+            chain.append(below)
+        if below is None or below.root is not None:
+            return chain[::-1]
+    return None
 
 
 class Folder:

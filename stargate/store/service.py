@@ -34,10 +34,11 @@ from stargate.store.healing import sources
 from stargate.store.hub import CatalogHub
 from stargate.store.orders import StoreOrders
 from stargate.store.outgoing import Outgoing, PeerPort
+from stargate.store.reclaim import HOT_LIMIT_BYTES
 from stargate.store.rest import Rest
 from stargate.store.space import Space
 from stargate.store.sweep import Sweeper
-from stargate.store.worker import HOT_LIMIT_BYTES, Worker
+from stargate.store.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +80,21 @@ class StoreProcess:
         grants = CatalogGrants(self._hub, clock, lambda: extents.epoch)
         grants.deleting = PendingDeletions(disk, self._hub, self._worker.drain_to)
         read_table = partial(read_batch_table, disk, "hot")
-        sweeper = Sweeper(self._hub, extents, grants, read_table, clock, _in_a_thread, self._sweep_rest())
+        sweeper = Sweeper(
+            self._hub, extents, grants, read_table, clock, _in_a_thread, self._sweep_rest(), self._worker.reclaim
+        )
         accounts = Accounts(self._hub, extents, read_table, clock, sweeper.lock)
-        self._worker.space = grants.space = self._space
+        self._worker.space = grants.space = self._worker.reclaim.space = self._space
         self._curator = Curator(
-            self._hub, sweeper, accounts, grants, self._done, settings.curator_seconds, clock, self._space
+            self._hub,
+            sweeper,
+            accounts,
+            grants,
+            self._done,
+            settings.curator_seconds,
+            clock,
+            self._space,
+            self._worker.reclaim,
         )
         self._outgoing = Outgoing(self._hub, extents, read_table, settings.data / "identity", settings.site_id, clock)
         self._port = PeerPort(self._outgoing, grants, settings.listen, settings.peer_port, self._done)
@@ -100,8 +111,8 @@ class StoreProcess:
 
     def _sweep_rest(self) -> Rest:
         """A sweep rests while guests fill the log, unless its space is what they wait for."""
-        worker, space = self._worker, self._space
-        return Rest(lambda: worker.log_fill, lambda: space.level() >= Level.SCARCE, worker.doze)
+        worker = self._worker
+        return Rest(lambda: worker.log_fill, worker.reclaim.is_tight, worker.doze)
 
     @staticmethod
     def _listen(path: str) -> socket.socket:

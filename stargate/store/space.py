@@ -70,6 +70,13 @@ class Space:
     def worked(self) -> None:
         self._gauge.tell_good()
 
+    def free_bytes(self) -> int:
+        """Of the file system."""
+        return self._disk.free_bytes()
+
+    def total_bytes(self) -> int:
+        return self._disk.total_bytes()
+
     # -- the reserve --------------------------------------------------------------------------------------------------
 
     def release(self) -> bool:

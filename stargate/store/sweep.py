@@ -21,6 +21,7 @@ from stargate.extents.store import ExtentStore
 from stargate.hot.format import HotTable
 from stargate.store.grants import CatalogGrants
 from stargate.store.hub import CatalogHub
+from stargate.store.reclaim import Reclaim
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +50,13 @@ class Sweeper:
         clock: Clock,
         spawn: Callable[[Callable[[], None]], None] = at_once,
         rest: Callable[[], None] = lambda: None,
+        reclaim: Reclaim | None = None,
     ) -> None:
         """`spawn` runs the return of space when the front has let go of it: elsewhere than where it says so. `rest` is
-        called between the steps of a sweep.
+        called between the steps of a sweep, `reclaim` hears of its begin and end.
         """
         self._rest = rest
+        self._reclaim = reclaim or Reclaim(lambda: 0)
         self._hub = hub
         self._read_table = read_table
         self._extents = extents
@@ -71,7 +74,15 @@ class Sweeper:
         """Raises Unavailable when the front does not follow: it may still read by older versions than the catalog
         knows. Raises MissingExtent, DamagedData when it cannot know what is needed.
         """
+        try:
+            return self._sweep()
+        except BaseException:
+            self._reclaim.returned()
+            raise
+
+    def _sweep(self) -> Swept:
         with self.lock, self._returning:
+            self._reclaim.sweep_begins()
             # Read before the catalog is looked at: a grant that ends in between has published what it protected.
             epoch = self._extents.sweep_begin(self._grants.protected_from())
             number, named = self._named()
@@ -97,6 +108,7 @@ class Sweeper:
                 self._extents.retire()
         finally:
             self._returning.release()
+            self._reclaim.returned()
 
     def _named(self) -> tuple[int, Named]:
         """(number of the op, what the catalog needed then)."""

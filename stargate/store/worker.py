@@ -24,21 +24,17 @@ from stargate.oplog.format import LogMark, first_mark
 from stargate.oplog.reader import LogReader
 from stargate.oplog.superblock import superblock_exists
 from stargate.store.drain import Drainer, collect
-from stargate.store.fold import Folder, content_of
+from stargate.store.fold import Folder, content_of, next_chain
 from stargate.store.hub import CatalogHub
 from stargate.store.logdamage import LogWatch, before_damage
+from stargate.store.reclaim import HOT_LIMIT_BYTES, Reclaim
 from stargate.store.rest import Rest
 from stargate.store.space import Space
-from stargate.units import GiB
 
 log = logging.getLogger(__name__)
 
 IDLE_DRAIN_SECONDS = 1.0
 DRAIN_FROM_FRACTION = 1 / 3
-HOT_LIMIT_BYTES = 6 * GiB
-CHUNK_REFS_MAX = 1 << 18
-"""Whole chunks of open epochs (16 GiB): the front keeps some 200 bytes of memory for each until a fold."""
-
 RETRY_SECONDS = 2.0
 
 
@@ -58,7 +54,7 @@ class Worker:
         self._hub = hub
         self._extents = extents
         self._on_fatal = on_fatal
-        self._hot_limit_bytes = hot_limit_bytes
+        self.reclaim = Reclaim(lambda: extents.appender.appended_bytes, hot_limit_bytes)
         live = [ref for e in hub.state.epochs.values() for ref in e.batches]
         self._hot = HotWriter.open(disk, "hot", live=live, region_bytes=region_bytes, readers=True)
         self._hot_reader = HotReader(disk, "hot")
@@ -74,7 +70,7 @@ class Worker:
         self._seal_asked_at = -1
         self._refs = 0  # whole chunks drained since the last seal
         self.log_watch = LogWatch(hub)
-        self._rest = Rest(lambda: self.log_fill, lambda: self.hot_bytes >= self._hot_limit_bytes, self.doze)
+        self._rest = Rest(lambda: self.log_fill, self._is_pressed, self.doze)
         self.last_error = ""
         self.space: Space | None = None
         """Says when there is room for bulk work; None: always."""
@@ -139,6 +135,10 @@ class Worker:
 
     def _calm(self, covered: int) -> bool:
         return not self._waiters and self._demand <= covered
+
+    def _is_pressed(self) -> bool:
+        """Whether a fold may not rest: hot tier or storage wait for it."""
+        return self.hot_bytes >= self.reclaim.hot_limit_bytes or self.reclaim.is_tight()
 
     @property
     def hot_bytes(self) -> int:
@@ -250,7 +250,7 @@ class Worker:
         self._open_log()
         covered = self._covered()
         backlog = self._durable - covered.position
-        if backlog <= 0 or self.log_watch.rests(covered.position):
+        if backlog <= 0 or self.log_watch.rests(covered.position) or self._waits_for_space():
             return False
         if backlog < self._cap_bytes * DRAIN_FROM_FRACTION and self._calm(covered.position):
             durable = self._durable
@@ -299,32 +299,40 @@ class Worker:
             with self._hub.lock:
                 self._drop_epochs()  # no space for this takes nothing of the window back: it is in the catalog
         self._refs += self._drainer.refs
-        self._bound_hot()
+        self._seal_when_due()
         self._tell()  # it may have sealed what is to be folded
         return True
 
-    def _bound_hot(self) -> None:
-        """A full hot tier, or many whole chunks: have the open epochs sealed, so that they can be folded, their regions
-        come back, and the front finds their chunks in a tree instead of in memory."""
+    def _seal_when_due(self) -> None:
+        """Have the open epochs sealed, so that they can be folded, their regions and what they overwrote come back, and
+        the front finds their chunks in a tree instead of in memory."""
         with self._hub.lock:
-            front, covered = self._hub.front, self._hub.state.covered.position
+            state, front, covered = self._hub.state, self._hub.front, self._hub.state.covered.position
             if front is None or self._seal_asked_at == covered:
                 return
-            if self.hot_bytes < self._hot_limit_bytes and self._refs < CHUNK_REFS_MAX:
-                return
-            if self._next_chain() is not None:
+            unfolded = [epoch for epoch in state.epochs.values() if epoch.root is None]
+            if not self.reclaim.seal_due(unfolded, self._refs) or next_chain(state, self._poisoned) is not None:
                 return
         self._seal_asked_at = covered
         self._refs = 0
         with suppress(Unavailable):  # the front is gone: asked again after the next window
             front.send("seal")
 
+    def _waits_for_space(self) -> bool:
+        """Whether the drain shall wait: there is little space, and fold or sweep are about to give some back. When they
+        cannot, it goes on until the storage is full.
+        """
+        if self.last_error or not self.reclaim.is_tight():
+            return False
+        with self._hub.lock:
+            return self.reclaim.is_at_work() or next_chain(self._hub.state, self._poisoned) is not None
+
     # -- fold ---------------------------------------------------------------------------------------------------------
 
     def _fold_turn(self) -> bool:
         self._hub.check_owner()
         with self._hub.lock:
-            chain = self._next_chain()
+            chain = next_chain(self._hub.state, self._poisoned)
         if chain is None:
             return False
         self._admit()
@@ -338,21 +346,6 @@ class Worker:
             self.on_damage([exc.digest] if isinstance(exc, (DamagedExtent, MissingChild)) else [])
         return True
 
-    def _next_chain(self) -> list[Epoch] | None:
-        """An epoch to be folded, behind the poisoned ones that it stands on: what it says itself may hide the
-        damage.
-        """
-        state = self._hub.state
-        for name in sorted(state.needed_epochs() - set(self._poisoned)):
-            chain = [state.epochs[name]]
-            if not chain[0].sealed or chain[0].root is not None:
-                continue
-            while (below := state.epochs.get(chain[-1].parent or "")) is not None and below.epoch in self._poisoned:
-                chain.append(below)
-            if below is None or below.root is not None:
-                return chain[::-1]
-        return None
-
     def _fold(self, chain: list[Epoch]) -> None:
         """Root of the last epoch of the chain. Raises DamagedData."""
         epoch = chain[-1]
@@ -364,6 +357,7 @@ class Worker:
             root = Folder(self._extents, self._hot_reader, self._yield).fold(epoch, content, parent_root)
             with self._hub.lock:
                 self._hub.commit({"op": "rooted", "epoch": epoch.epoch, "root": root.hex()})
+                self.reclaim.version_went()  # also of what it overwrote itself
                 self._drop_epochs()
 
     def _yield(self) -> None:
@@ -385,6 +379,7 @@ class Worker:
         names = self._hub.state.droppable_epochs()
         if names:
             self._hub.commit({"op": "epochs_dropped", "epochs": names})
+            self.reclaim.version_went()
         live = {ref.region for e in self._hub.state.epochs.values() for ref in e.batches}
         for region in self._hot.regions() - live:
             self._hub.after_ack(self._hub.state.n, partial(self._free, region))

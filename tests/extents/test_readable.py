@@ -28,7 +28,7 @@ def written(disk: MemDisk, index: MemoryIndex, *, first: int = 0) -> bytes:
     if first:
         store.flush()
     digest = store.put_chunk(noise(99, CHUNK))
-    store._appender.spill()
+    store.appender.spill()
     return digest
 
 

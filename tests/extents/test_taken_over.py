@@ -36,7 +36,7 @@ def test_what_a_store_writes_after_another_took_over_lies_in_files_of_its_own(tm
     new = take_over(tmp_path, index)
     after = [new.put_chunk(noise(200 + n)) for n in range(4)]
     new.flush()
-    old._appender.spill()
+    old.appender.spill()
     new.drop_cached(after[0])
     assert [new.read_chunk(digest) for digest in before] == [noise(n) for n in range(4)]
     assert [new.read_chunk(digest) for digest in after] == [noise(200 + n) for n in range(4)]

@@ -25,8 +25,8 @@ SEAL_CHUNKS = 16
 """Instead of 16 GiB of them."""
 
 RUN = (
-    "import pathlib, runpy, sys; from stargate.fs import boot; from stargate.store import worker; "
-    "boot._BOOT_ID, worker.CHUNK_REFS_MAX = pathlib.Path(sys.argv.pop(1)), int(sys.argv.pop(1)); "
+    "import pathlib, runpy, sys; from stargate.fs import boot; from stargate.store import reclaim; "
+    "boot._BOOT_ID, reclaim.REFS_MAX_BYTES = pathlib.Path(sys.argv.pop(1)), int(sys.argv.pop(1)); "
     "runpy.run_module('stargate', run_name='__main__')"
 )
 
@@ -35,7 +35,7 @@ class Altered(EngineSite):
     """Its store seals early, and its machine's boot id is a file of the test."""
 
     def _spawn(self, part: str, args: list[str]) -> subprocess.Popen[bytes]:
-        what = [str(self.folder / "boot_id"), str(SEAL_CHUNKS), part, "--data", str(self.folder)]
+        what = [str(self.folder / "boot_id"), str(SEAL_CHUNKS * CHUNK_BYTES), part, "--data", str(self.folder)]
         with (self.folder / f"{part}.log").open("ab") as log:
             command = [sys.executable, "-c", RUN, *what, "--listen", self.address, *args]
             return subprocess.Popen(command, stdout=log, stderr=log)
