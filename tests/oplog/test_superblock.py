@@ -9,10 +9,12 @@ from random import Random
 import pytest
 
 from stargate.errors import LogDamaged, LogFrozen, NotFound, Unavailable
+from stargate.fs.disk import File
 from stargate.fs.memdisk import MemDisk
 from stargate.oplog import OpLog
 from stargate.oplog.format import first_mark
 from stargate.oplog.superblock import SUPERBLOCK_FILES, bad_copies, load_superblock, superblock_copies
+from stargate.scrub import checks
 from tests.oplog.oplog_kit import FIRST, make_log, read_back, write
 
 PATHS = tuple(f"oplog/{name}" for name in SUPERBLOCK_FILES)
@@ -157,3 +159,25 @@ def test_a_full_disk_keeps_no_older_log_from_opening() -> None:
     disk.capacity_bytes = None
     OpLog.open(disk, "oplog", covered=FIRST).close()
     assert _bad(disk) == []
+
+
+def test_a_scrub_finds_nothing_when_a_front_starts_between_its_looks_at_the_two_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found by the simulator, seed 2311750092: the first file was read before the start, the second after it."""
+    disk, incarnation = _log(starts=1)
+    opened = disk.open
+    started: list[OpLog] = []
+
+    def open_file(path: str, **how: bool) -> File:
+        if path == PATHS[1] and not started:
+            monkeypatch.undo()
+            started.append(OpLog.open(disk, "oplog", covered=FIRST))
+        return opened(path, **how)
+
+    monkeypatch.setattr(disk, "open", open_file)
+    assert checks.superblock(disk) == {}
+    assert started[0].incarnation == incarnation + 1
+    started[0].close()
+    _lose(disk, PATHS[0], "zeroed")
+    assert list(checks.superblock(disk)) == ["superblock:0", "superblock:1"]
