@@ -126,7 +126,7 @@ demo-data: venv-dev ## a site with 100,000 snapshots and a million audit rows: h
 
 browser: venv-dev ## the console's journeys in Debian's Chromium, by mouse, by keyboard and without JavaScript, on real sites
 	@.ci/system-packages
-	@exec $(BIN)/python -m pytest tests/browser $(PYTEST_ARGS)
+	@PRISM_LONG_TESTS=1 exec $(BIN)/python -m pytest tests/browser $(PYTEST_ARGS)
 
 pictures: venv-dev ## take a picture of every page and dialog, light and dark, wide and narrow (OUT=folder)
 	@exec $(BIN)/python -m tests.browser.pictures $(if $(OUT),--out "$(OUT)") $(if $(DOCS),--docs "$(DOCS)")

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One journey, walked twice: with the mouse and with the keyboard. Both know the same few moves."""
+"""One journey, walked with the mouse and with the keyboard. Both know the same few moves."""
 
 from __future__ import annotations
 
+import os
 from typing import Protocol
 
 from playwright.sync_api import Locator, expect
@@ -10,14 +11,15 @@ from playwright.sync_api import Locator, expect
 from tests.browser.console import Console
 from tests.browser.keyboard import Keyboard
 
-HANDS = ("mouse", "keyboard")
+HANDS = ("mouse", "keyboard") if os.environ.get("PRISM_LONG_TESTS") else ("keyboard",)
+"""What the longest journeys are walked with: by both in `make browser`, by the one that meets more in `make test`."""
 
 
 class Hands(Protocol):
     """How somebody gives orders at a page."""
 
     way: str
-    """One of HANDS."""
+    """Mouse or keyboard."""
     bad: list[str]
     """What this way of working met and nobody should: stops of Tab without a ring."""
 
@@ -62,7 +64,7 @@ class Mouse:
 
 
 def hands_of(console: Console, kind: str) -> Hands:
-    """`kind`: one of HANDS."""
+    """`kind`: mouse or keyboard."""
     return Mouse(console) if kind == "mouse" else Keyboard(console.page)
 
 
